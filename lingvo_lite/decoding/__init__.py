@@ -1,0 +1,1 @@
+"""Hypotheses out of a scorer: greedy, beam search and sampling."""

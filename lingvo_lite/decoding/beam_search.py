@@ -1,0 +1,173 @@
+"""Beam search with an exact stop."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from lingvo_lite.decoding import live_batch, penalties, scorers, top_k
+from lingvo_lite.decoding.live_batch import NO_SCORE
+from lingvo_lite.nested_map import NestedMap
+
+_IMPOSSIBLE = -1e8  # Log-probabilities below this belong to tokens that do not exist.
+
+
+def beam_search(
+    scorer: scorers.Scorer,
+    max_lengths: tf.Tensor,
+    beam_size: int,
+    num_hyps: int = 1,
+    length_normalization: float = 0.0,
+    coverage_penalty: float = 0.0,
+) -> NestedMap:
+    """The best hypotheses that a beam of `beam_size` open ones finds.
+
+    At each step the candidates of a sentence are all its open hypotheses extended by all tokens.
+    Those that end in </s> and are among the `beam_size` most probable are finished; the `beam_size`
+    most probable others stay open. A hypothesis that is still open when one token is left before
+    its limit can only be extended by </s>, and pays for it: everything returned is complete.
+    Open hypotheses, all of one length, are compared by log-probability, finished ones by score
+    (see `penalties`). Equal ones: the earlier finished first, then the lower beam, then the lower
+    token id.
+
+    A sentence is finished when `num_hyps` hypotheses are, and no open one could get a better score
+    even if all its tokens up to the limit were certain and its coverage perfect; so stopping
+    changes no result. It then leaves the batch.
+
+    Args:
+      scorer: the model.
+      max_lengths: int [batch], limit of tokens in a hypothesis, </s> included; 0 on fill rows,
+        which get no hypothesis.
+      beam_size: open hypotheses a sentence.
+      num_hyps: hypotheses returned a sentence, at most beam_size.
+      length_normalization: alpha of `penalties.length_penalty`.
+      coverage_penalty: beta of `penalties.coverage_penalty`; takes a scorer with attention.
+
+    Returns:
+      NestedMap as `search.Search.Decode` describes it.
+
+    Raises:
+      ValueError: if coverage_penalty is asked of a scorer that gives no attention.
+    """
+    if coverage_penalty and scorer.source_paddings is None:
+        raise ValueError(
+            f'coverage_penalty={coverage_penalty:g} needs attention, which '
+            f'{type(scorer).__name__} does not give. Set coverage_penalty=0.0.'
+        )
+    live = live_batch.start(scorer, max_lengths, beam_size, num_hyps)
+    # Of the equal empty hypotheses only the first is alive.
+    batch = tf.size(live.index)
+    live.scores = tf.tile([[0.0] + [NO_SCORE] * (beam_size - 1)], [batch, 1])
+    live.ids = tf.zeros([batch, beam_size, 0], tf.int32)
+    if scorer.source_paddings is not None:
+        live.attention = live_batch.no_attention(scorer, beam_size)
+        live.paddings = tf.cast(scorer.source_paddings, tf.float32)
+
+    def Extend(live, position, logits, attention):
+        candidates = _candidates(live, logits, scorer.eos_id)
+        if attention is not None:
+            live.attention = tf.concat([live.attention, attention], axis=2)
+        live.results = _finish(live, position, candidates, length_normalization, coverage_penalty)
+        live, parents = _stay_open(live, candidates)
+        # Log-probabilities only fall and the length penalty only grows, so this is the most that
+        # an open hypothesis can reach.
+        hope = live.scores[:, 0] / penalties.length_penalty(live.limits, length_normalization)
+        live.done |= (position + 1 >= live.limits) | (hope <= live.results.scores[:, -1])
+        return live, parents
+
+    return live_batch.run(scorer, live, Extend)
+
+
+# In the shapes below: a sentences in the batch, k beams, n results, m tokens of a beam that can
+# matter (k + 1: if </s> is among them, k others are left), c = k * m candidates, t steps so far.
+
+
+def _candidates(live, logits, eos_id):
+    """What the hypotheses of each sentence can become.
+
+    Returns:
+      NestedMap(
+        scores: float32 [a, c], log-probability with the token; -inf for what cannot be.
+        tokens: int32 [a, c].
+        beams: int32 [c], the hypothesis that each extends.
+        ends: bool [a, c], whether the token is </s>.
+        closed: float32 [a, k], log-probability of each hypothesis with </s>).
+    """
+    k = live.tokens.shape[1]
+    m = min(k + 1, logits.shape[-1])
+    values, tokens = top_k.top_k(logits, m)
+    log_z = top_k.log_normalizer(logits, values, tokens)
+    # [a * k, m] -> [a, k, m]
+    log_probs = tf.reshape(tf.minimum(values - log_z, 0.0), [-1, k, m])
+    log_probs = tf.where(log_probs < _IMPOSSIBLE, NO_SCORE, log_probs)
+    # [a * k, 1] -> [a, k]
+    eos = tf.reshape(tf.minimum(logits[:, eos_id : eos_id + 1] - log_z, 0.0), [-1, k])
+    # [a * k, m] -> [a, c]
+    tokens = tf.reshape(tokens, [-1, k * m])
+    return NestedMap(
+        scores=tf.reshape(live.scores[:, :, tf.newaxis] + log_probs, [-1, k * m]),
+        tokens=tokens,
+        beams=tf.range(k * m) // m,
+        ends=tf.equal(tokens, eos_id),
+        closed=live.scores + eos,
+    )
+
+
+def _finish(live, position, candidates, alpha, beta):
+    """The n best of the results so far and the hypotheses that end at this step.
+
+    Args:
+      live: its attention includes this step's.
+      position: scalar, the number of tokens in front of </s>.
+      candidates: see `_candidates`.
+      alpha: of the length penalty.
+      beta: of the coverage penalty.
+
+    Returns:
+      live.results, one step longer.
+    """
+    k = live.tokens.shape[1]
+    scores, best = tf.math.top_k(candidates.scores, k)
+    scores = tf.where(tf.gather(candidates.ends, best, batch_dims=1), scores, NO_SCORE)
+    last = (position + 1 >= live.limits)[:, tf.newaxis]
+    # [a, k]: what ends, and which hypothesis that was.
+    scores = tf.where(last, candidates.closed, scores)
+    beams = tf.where(last, tf.range(k), tf.gather(candidates.beams, best))
+
+    scores /= penalties.length_penalty(position + 1, alpha)
+    if beta:
+        coverage = penalties.coverage_penalty(live.attention, live.paddings, beta)
+        scores += tf.gather(coverage, beams, batch_dims=1)
+    scores = tf.where(live.done[:, tf.newaxis], NO_SCORE, scores)
+    results = live.results
+    scores, choice = tf.math.top_k(
+        tf.concat([results.scores, scores], axis=1), results.scores.shape[1]
+    )
+
+    def Choose(old, new):
+        # [a, n, ...] and [a, k, ...] -> [a, n, ...]
+        new = tf.gather(new, beams, batch_dims=1)
+        return tf.gather(tf.concat([old, new], axis=1), choice, batch_dims=1)
+
+    # What stands in the column of this step, behind the end of all results, does not matter.
+    chosen = NestedMap(
+        ids=tf.pad(Choose(results.ids, live.ids), [[0, 0], [0, 0], [0, 1]]),
+        lengths=Choose(results.lengths, tf.fill(tf.shape(beams), position)),
+        scores=scores,
+    )
+    if 'attention' in results:
+        longer = tf.pad(results.attention, [[0, 0], [0, 0], [0, 1], [0, 0]])
+        chosen.attention = Choose(longer, live.attention)
+    return chosen
+
+
+def _stay_open(live, candidates):
+    """`live` with the k best hypotheses that do not end, and the beams they extend, [a, k]."""
+    k = live.tokens.shape[1]
+    live.scores, best = tf.math.top_k(tf.where(candidates.ends, NO_SCORE, candidates.scores), k)
+    live.tokens = tf.gather(candidates.tokens, best, batch_dims=1)
+    parents = tf.gather(candidates.beams, best)
+    live.ids = tf.gather(live.ids, parents, batch_dims=1)
+    live.ids = tf.concat([live.ids, live.tokens[:, :, tf.newaxis]], axis=2)
+    if 'attention' in live:
+        live.attention = tf.gather(live.attention, parents, batch_dims=1)
+    return live, parents

@@ -1,0 +1,95 @@
+"""The cache folder: what lingvo_lite makes by itself once and then finds again.
+
+It is LINGVO_LITE_CACHE, else ~/.cache/lingvo_lite. Nothing in it is needed: what is deleted is made
+again. Names hold a hash of everything that the content depends on, so nothing in it goes stale.
+
+    generated/…          data that a recipe makes (tasks/mt)
+    tokenizers/<hash>…   vocabularies trained at first use (tokenizers.py)
+    tokens/<hash>.npz    token counts, and the ids of small sources (text.py)
+    lines/<hash>.txt     .gz line files, unpacked for random access (source.py)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Callable
+
+try:
+    import fcntl
+except ImportError:  # no such locks here: two processes then do the work twice, which is safe
+    fcntl = None  # type: ignore[assignment]
+
+_VARIABLE = 'LINGVO_LITE_CACHE'
+
+
+def CacheDir() -> str:
+    """The absolute path of the cache folder. It need not exist."""
+    return os.path.abspath(os.path.expanduser(os.environ.get(_VARIABLE) or '~/.cache/lingvo_lite'))
+
+
+def Key(*parts: object) -> str:
+    """A file name's worth of hash over the text of `parts`."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+
+def Produce(name: str, write: Callable[[str], None]) -> str:
+    """The path of a file in the cache, made by `write` if it is not there.
+
+    Whole or absent: `write` gets a temporary path, and the file appears under its name when all of
+    it is on disk. Of several processes that want it at once, one works and the others wait.
+
+    Args:
+      name: relative to the cache folder; should hold a `Key`.
+      write: makes the file at the path that it is given.
+
+    Raises:
+      OSError: if the cache folder cannot be written.
+    """
+    path = os.path.join(CacheDir(), name)
+    if os.path.exists(path):
+        return path
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with _Lock(path + '.lock'):
+            if not os.path.exists(path):
+                WriteWhole(path, write)
+    except OSError as error:
+        if error.filename and not str(error.filename).startswith(os.path.dirname(path)):
+            raise
+        raise OSError(
+            f'cannot write to the cache folder {CacheDir()}: {error.strerror or error}. '
+            f'Set {_VARIABLE} to a folder that can be written.'
+        ) from error
+    return path
+
+
+def WriteWhole(path: str, write: Callable[[str], None]) -> None:
+    """Has `write` make a temporary file beside `path`, syncs it, and renames it to `path`."""
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f'.{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp')
+    try:
+        write(temporary)
+        with open(temporary, 'rb') as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def _Lock(path: str) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    with open(path, 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        yield

@@ -1,0 +1,375 @@
+"""From an order of ids to batches of arrays, ahead of their use.
+
+    order -> ids of a global batch -> this worker's rows -> read, parse, encode -> padded arrays
+
+Threads work on batches to come; the consumer gets them in order. What a batch holds, and that it is
+the n-th, depends on the params and the data alone, not on workers, replicas or threads.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Optional, Union
+
+import numpy as np
+from absl import logging
+
+from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.inputs import mixture, source
+from lingvo_lite.inputs import order as order_lib
+
+FILL = -1  # the id of a row that is there only to give all replicas the same number of rows
+_AHEAD = 8  # batches that are made ahead of the one in use
+
+AnyOrder = Union[order_lib.Order, mixture.Mixture]
+
+
+class InputError(RuntimeError):
+    """Making a batch failed. The message names file and record."""
+
+
+@dataclasses.dataclass
+class Batch:
+    """One worker's part of a global batch.
+
+    Attributes:
+      index: number of the global batch since the start of training, from 0.
+      epoch: the pass over the data that it belongs to, from 0.
+      state: JSON-able; `Batches(start=state)` goes on behind this batch.
+      replicas: one NestedMap of arrays a local replica, all with the same number of rows.
+      num_examples: rows of the global batch, fill rows left out.
+      num_tokens: tokens (frames) of the global batch on all sides, padding left out, as planned
+        (random segmentations may have fewer).
+      wait_s: seconds that the consumer waited for it.
+    """
+
+    index: int
+    epoch: int
+    state: dict[str, Any]
+    replicas: list[nested_map.NestedMap]
+    num_examples: int
+    num_tokens: int
+    wait_s: float = 0.0
+
+
+class BaseInput:
+    """A dataset: examples, and how they become batches.
+
+    Subclasses say how long the examples are (`_Lengths`), read some of them (`_Load`) and lay them
+    out in arrays (`_Collate`). Every batch holds `id` int64 [rows], the index of the example in
+    the source or -1 in a fill row, and `row_weight` float32 [rows], 0.0 in a fill row.
+    """
+
+    side_names: tuple[str, ...]  # of the columns of _Lengths, for messages
+
+    @classmethod
+    def Params(cls) -> hyperparams.InstantiableParams:
+        """Params of this class."""
+        p = hyperparams.InstantiableParams(cls)
+        p.Define(
+            'tokens_per_batch',
+            None,
+            'Largest global batch in tokens (frames): rows x padded length, summed over source and '
+            'target, padding included. None: no limit.',
+            type=int,
+        )
+        p.Define(
+            'batch_size',
+            None,
+            'Largest number of rows of a global batch. None: no limit.',
+            type=int,
+        )
+        p.Define(
+            'bucket_upper_bound',
+            [],
+            'Lengths that batches are padded to, increasing. Beyond the last (or if there is none) '
+            'lengths are padded to multiples of 8.',
+        )
+        p.Define('sort_window', 65536, 'Training examples that are sorted by length together.')
+        p.Define('random_seed', 0, 'Seed of shuffling and of random segmentation.')
+        p.Define('num_batcher_threads', 2, 'Threads that make batches.', resume='free')
+        p.Define(
+            'max_bad_records',
+            0,
+            'Unreadable records that are skipped before the input stops with an error.',
+            resume='free',
+        )
+        return p
+
+    @classmethod
+    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+        """Raises ConfigError if values do not fit."""
+        if p.tokens_per_batch is None and p.batch_size is None:
+            raise hyperparams.Fail(p, 'set tokens_per_batch, batch_size, or both.')
+        for key in ('tokens_per_batch', 'batch_size', 'sort_window', 'num_batcher_threads'):
+            value = p.Get(key)
+            if value is not None and value < 1:
+                raise hyperparams.Fail(p, f'{key} must be at least 1, got {value}.', key)
+        if p.max_bad_records < 0:
+            raise hyperparams.Fail(
+                p, f'max_bad_records must be 0 or more, got {p.max_bad_records}.', 'max_bad_records'
+            )
+        bounds = p.bucket_upper_bound
+        if not all(isinstance(b, int) for b in bounds) or any(
+            b <= a for a, b in zip([0, *bounds], bounds)
+        ):
+            raise hyperparams.Fail(
+                p,
+                f'bucket_upper_bound must increase from 1 on, got {list(bounds)}.',
+                'bucket_upper_bound',
+            )
+
+    def __init__(self, params: hyperparams.InstantiableParams):
+        self.params = params
+        self._orders: dict[bool, AnyOrder] = {}
+
+    # What subclasses say.
+
+    def NumExamples(self) -> int:
+        """Number of examples in the source, those that training skips included."""
+        raise NotImplementedError
+
+    def Where(self, index: int) -> str:
+        """File and record of an example, for messages."""
+        raise NotImplementedError
+
+    def _Lengths(self, train: bool) -> np.ndarray:
+        """[examples, sides] in tokens or frames, as they will stand in the arrays."""
+        raise NotImplementedError
+
+    def _Usable(self, train: bool) -> np.ndarray:
+        """[examples] bool: False for what is left out whatever its length."""
+        del train
+        return np.ones(self.NumExamples(), bool)
+
+    def _MaxLengths(self) -> tuple[Optional[int], ...]:
+        """The longest that training takes, for each side; None for no limit."""
+        return (None,) * len(self.side_names)
+
+    def _Load(self, ids: Sequence[int], plan: order_lib.PlannedBatch, train: bool) -> list[Any]:
+        """Reads examples, in a worker thread; randomness depends on plan.source_epoch and id alone.
+
+        Args:
+          ids: of some rows of the batch.
+          plan: of the whole batch.
+          train: whether they are trained on.
+
+        Returns:
+          What `_Collate` takes, in the order of the ids; None for a bad record, counted elsewhere.
+        """
+        raise NotImplementedError
+
+    def _Collate(self, examples: list[Any], padded: tuple[int, ...]) -> nested_map.NestedMap:
+        """Arrays of these examples. None is a row of padding only.
+
+        Args:
+          examples: what `_Load` gave.
+          padded: the planned length of each side.
+        """
+        raise NotImplementedError
+
+    # What everybody else uses.
+
+    def Order(self, train: bool) -> AnyOrder:
+        """The order of the batches, planned from all lengths."""
+        if train not in self._orders:
+            self._orders[train] = self._MakeOrder(train)
+        return self._orders[train]
+
+    def Batches(
+        self,
+        num_workers: int = 1,
+        worker: int = 0,
+        replicas: int = 1,
+        start: Optional[Mapping[str, Any]] = None,
+        train: bool = True,
+    ) -> Feed:
+        """Iterates over batches, from the first one or from `start` on.
+
+        Row i of a global batch goes to replica i modulo (num_workers * replicas). All replicas get
+        as many rows as the first one; what is missing is fill rows.
+
+        Args:
+          num_workers: number of processes that share each global batch.
+          worker: which of them this is, from 0.
+          replicas: devices of this worker.
+          start: the `state` of a batch; the next one is the first to come. None: from the start.
+          train: endless epochs, shuffled, without what is too long; otherwise every example
+            exactly once, sorted by length, long ones first.
+
+        Returns:
+          An iterator of Batch, with `Close()`.
+
+        Raises:
+          ValueError: if `start` was saved with other data or params.
+        """
+        if not 0 <= worker < num_workers or replicas < 1:
+            raise ValueError(
+                f'no rows for worker {worker} of {num_workers} with {replicas} replicas.'
+            )
+        plans = self.Order(train).Walk(start)
+        return Feed(self, plans, num_workers * replicas, worker * replicas, replicas, train)
+
+    def _MakeOrder(self, train: bool) -> AnyOrder:
+        p = self.params
+        lengths, usable = self._Lengths(train), self._Usable(train)
+        limits = order_lib.Limits(p.tokens_per_batch, p.batch_size, tuple(p.bucket_upper_bound))
+        if train:
+            self._LogSkipped(lengths, usable, limits)
+        return order_lib.Order(
+            lengths,
+            limits,
+            train=train,
+            seed=p.random_seed,
+            window=p.sort_window,
+            max_lengths=self._MaxLengths(),
+            usable=usable,
+        )
+
+    def _LogSkipped(
+        self, lengths: np.ndarray, usable: np.ndarray, limits: order_lib.Limits
+    ) -> None:
+        """One warning line for each reason to leave examples out of training."""
+        for side, most in enumerate(self._MaxLengths()):
+            if most is not None:
+                name = self.side_names[side]
+                self._Warn(usable & (lengths[:, side] > most), lengths[:, side], f'{name} is', most)
+        if limits.tokens is not None:
+            cost = limits.RowCost(lengths)
+            self._Warn(usable & (cost > limits.tokens), cost, 'padded row is', limits.tokens)
+
+    def _Warn(self, skipped: np.ndarray, sizes: np.ndarray, what: str, most: int) -> None:
+        if skipped.any():
+            worst = int(np.argmax(np.where(skipped, sizes, -1)))
+            logging.warning(
+                '%s of %s examples are not trained on, because the %s longer than %s. Longest: %s, '
+                'at %s.',
+                *(f'{n:,}' for n in (int(skipped.sum()), len(skipped))),
+                what,
+                f'{most:,}',
+                f'{int(sizes[worst]):,}',
+                self.Where(worst),
+            )
+
+    def _MakeRows(
+        self, ids: Sequence[int], plan: order_lib.PlannedBatch, train: bool
+    ) -> nested_map.NestedMap:
+        """The arrays of some rows of a planned batch; ids may hold FILL."""
+        real = [i for i in ids if i != FILL]
+        try:
+            loaded = dict(zip(real, self._Load(real, plan, train)))
+            examples = [loaded.get(i) for i in ids]
+            batch = self._Collate(examples, plan.padded)
+        except (source.BadRecordError, OSError):
+            raise  # these name their place
+        except Exception as error:
+            raise InputError(
+                f'{self._Culprit(real, plan, train)}: {type(error).__name__}: {error}'
+            ) from error
+        found = np.array([example is not None for example in examples])
+        batch.id = np.where(found, np.asarray(ids, np.int64), FILL)
+        batch.row_weight = found.astype(np.float32)
+        return batch
+
+    def _Culprit(self, ids: Sequence[int], plan: order_lib.PlannedBatch, train: bool) -> str:
+        """The place of the first record that fails on its own, else of the whole batch."""
+        for i in ids:
+            try:
+                self._Collate(self._Load([i], plan, train), plan.padded)
+            except Exception:
+                return self.Where(i)
+        return f'batch {plan.index}, from {self.Where(ids[0])} on' if ids else f'batch {plan.index}'
+
+
+class Feed(Iterator[Batch]):
+    """Batches in order, made ahead by threads. Ends its threads when closed, dropped or at the end.
+
+    An error in a thread is raised by `next` where its batch would have come.
+    """
+
+    def __init__(
+        self,
+        owner: BaseInput,
+        plans: Iterator[order_lib.PlannedBatch],
+        all_replicas: int,
+        first_replica: int,
+        replicas: int,
+        train: bool,
+    ):
+        """Starts the threads. For the arguments see `BaseInput.Batches`, which calls this."""
+        self._maker = _Maker(owner, all_replicas, first_replica, replicas, train)
+        self._plans = plans
+        self._pool = concurrent.futures.ThreadPoolExecutor(
+            owner.params.num_batcher_threads, thread_name_prefix='input'
+        )
+        self._pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
+        self._Fill()
+
+    def __iter__(self) -> Feed:
+        return self
+
+    def __next__(self) -> Batch:
+        if not self._pending:
+            self.Close()
+            raise StopIteration
+        begin = time.perf_counter()
+        try:
+            batch = self._pending.popleft().result()
+            self._Fill()
+        except BaseException:
+            self.Close()
+            raise
+        batch.wait_s = time.perf_counter() - begin
+        return batch
+
+    def Close(self) -> None:
+        """Drops the batches made ahead and ends the threads. May be called again."""
+        self._Stop()
+        self._pool.shutdown(wait=True)
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.Close()
+
+    def __del__(self) -> None:
+        if hasattr(self, '_pending'):
+            self._Stop()  # garbage may be collected on a thread of the pool, which cannot join it
+
+    def _Stop(self) -> None:
+        self._plans = iter(())
+        self._pending.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _Fill(self) -> None:
+        while len(self._pending) < _AHEAD:
+            plan = next(self._plans, None)
+            if plan is None:
+                return
+            self._pending.append(self._pool.submit(self._maker.Make, plan))
+
+
+@dataclasses.dataclass
+class _Maker:
+    """Makes one worker's part of planned batches; holds no reference to the Feed."""
+
+    owner: BaseInput
+    all_replicas: int
+    first_replica: int
+    replicas: int
+    train: bool
+
+    def Make(self, plan: order_lib.PlannedBatch) -> Batch:
+        rows = -(-len(plan.ids) // self.all_replicas)
+        parts = []
+        for replica in range(self.first_replica, self.first_replica + self.replicas):
+            ids = [int(i) for i in plan.ids[replica :: self.all_replicas]]
+            ids += [FILL] * (rows - len(ids))
+            parts.append(self.owner._MakeRows(ids, plan, self.train))
+        self.owner.Order(self.train).Ahead(plan.after)
+        return Batch(plan.index, plan.epoch, plan.after, parts, len(plan.ids), plan.num_tokens)

@@ -1,0 +1,345 @@
+"""TFRecord files with a sidecar that makes them readable by index.
+
+Beside `train-00000-of-00032.tfrecord` stands `train-00000-of-00032.tfrecord.index.npz`: offsets,
+sizes in bytes, checksums and example lengths of all records, and a JSON header. It is plain arrays
+and JSON, no pickle. Prepare tools write both with `WriteShards`; `WriteSidecar` indexes a file that
+came from elsewhere. The data file is a standard one, which TensorFlow's own reader takes too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from lingvo_lite.inputs import cache, source
+
+_VERSION = 1
+_HEAD, _TAIL = 12, 4  # bytes around each payload: length and its CRC, CRC of the payload
+
+
+def SidecarPath(path: str) -> str:
+    """Where the sidecar of a TFRecord file stands."""
+    return path + '.index.npz'
+
+
+class RecordSource(source.Source):
+    """The records of TFRecord files as one sequence of bytes, in the order of the paths.
+
+    Attributes:
+      length_names: what the columns of `lengths` count, for instance ('source', 'target').
+      lengths: [records, columns] int32, or [records, 0] where the sidecar holds none.
+      meta: JSON-able, what the writer put into the sidecars; equal in all of them.
+    """
+
+    def __init__(self, paths: Sequence[str]):
+        """Reads the sidecars and compares them with the files.
+
+        Raises:
+          FileNotFoundError: if a file or its sidecar is missing.
+          ValueError: if a file is empty, cut short, or not the one that its sidecar describes, or
+            sidecars do not belong together.
+        """
+        if not paths:
+            raise ValueError('no TFRecord file was given.')
+        cars = [_Sidecar(path) for path in paths]
+        for path, car in zip(paths, cars):
+            for what in ('length_names', 'meta'):
+                if car.head[what] != cars[0].head[what]:
+                    raise ValueError(
+                        f'{path} does not belong to {paths[0]}: {what} in their sidecars are '
+                        f'{car.head[what]!r} and {cars[0].head[what]!r}. Prepare them together.'
+                    )
+        self.name = paths[0] if len(paths) == 1 else f'{paths[0]} (and {len(paths) - 1} more)'
+        self._paths, self._cars = list(paths), cars
+        self._first = np.cumsum([0] + [len(car.offsets) for car in cars])
+        self._files = [os.open(path, os.O_RDONLY) for path in paths]
+        self.length_names: tuple[str, ...] = tuple(cars[0].head['length_names'])
+        self.lengths = np.concatenate([car.lengths for car in cars])
+        self.meta: dict[str, Any] = cars[0].head['meta']
+
+    def __del__(self) -> None:
+        for file in getattr(self, '_files', ()):
+            os.close(file)
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def Get(self, index: int) -> bytes:
+        """The payload of record `index`.
+
+        Raises:
+          BadRecordError: if its bytes are not those that the sidecar describes.
+        """
+        shard, record = self._Find(index)
+        car = self._cars[shard]
+        size = int(car.sizes[record])
+        data = os.pread(self._files[shard], _HEAD + size, int(car.offsets[record]))
+        if len(data) < _HEAD + size:
+            raise source.BadRecordError(f'{self.Where(index)}: the file ends within it.')
+        payload = data[_HEAD:]
+        if struct.unpack('<Q', data[:8])[0] != size or zlib.crc32(payload) != car.checksums[record]:
+            raise source.BadRecordError(f'{self.Where(index)}: CRC does not match.')
+        return payload
+
+    def Where(self, index: int) -> str:
+        """File, record and byte."""
+        shard, record = self._Find(index)
+        offset = int(self._cars[shard].offsets[record])
+        return f'{self._paths[shard]}, record {record:,} (byte {offset:,})'
+
+    def Fingerprint(self) -> str:
+        """A hash of the sidecars' sizes and checksums; reads no record."""
+        digest = hashlib.blake2b(digest_size=12)
+        for car in self._cars:
+            digest.update(car.sizes.tobytes() + car.checksums.tobytes())
+        return digest.hexdigest()
+
+    def _Find(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f'{self.name} has {len(self):,} records, asked for {index:,}.')
+        shard = int(np.searchsorted(self._first, index, side='right')) - 1
+        return shard, index - int(self._first[shard])
+
+
+class _Sidecar:
+    """What one sidecar says, compared with the size of its file."""
+
+    def __init__(self, path: str):
+        name = SidecarPath(path)
+        if not os.path.exists(path):
+            raise FileNotFoundError(f'No TFRecord file {path}.')
+        size = os.path.getsize(path)
+        if not size:
+            raise ValueError(f'{path} is empty: it holds no record. Make it again.')
+        if not os.path.exists(name):
+            raise FileNotFoundError(
+                f'{path} has no sidecar {os.path.basename(name)}, so its records cannot be found '
+                'by number. lingvo_lite.inputs.records.WriteSidecar(path) makes one.'
+            )
+        try:
+            with np.load(name, allow_pickle=False) as arrays:
+                self.head = json.loads(arrays['head'].tobytes().decode('utf-8'))
+                self.offsets, self.sizes = arrays['offsets'], arrays['sizes']
+                self.checksums, self.lengths = arrays['checksums'], arrays['lengths']
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f'{name} is damaged ({error}). Make it and its data file again.'
+            ) from None
+        if self.head.get('version') != _VERSION:
+            raise ValueError(
+                f'{name} has version {self.head.get("version")}, wanted {_VERSION}. '
+                'Prepare the data again.'
+            )
+        if size < self.head['file_size']:
+            ends = self.offsets + _HEAD + self.sizes + _TAIL
+            whole = int(np.sum(ends <= size))
+            raise ValueError(
+                f'{path} is cut short: {size:,} bytes, where its sidecar says '
+                f'{self.head["file_size"]:,}. It ends within record {whole:,} of '
+                f'{len(self.offsets):,}. Copy it again, or make it again.'
+            )
+        if size > self.head['file_size']:
+            raise ValueError(
+                f'{path} has changed since its sidecar was written: {size:,} bytes, where the '
+                f'sidecar says {self.head["file_size"]:,}. Make both again.'
+            )
+
+
+class ShardWriter:
+    """Writes one TFRecord file and its sidecar; both appear when the `with` ends well.
+
+    with records.ShardWriter('dev.tfrecord', ('source', 'target')) as writer:
+        writer.Write(payload, [12, 9])
+    """
+
+    def __init__(
+        self,
+        path: str,
+        length_names: Sequence[str] = (),
+        meta: Optional[Mapping[str, Any]] = None,
+    ):
+        """Opens a temporary file beside `path`.
+
+        Args:
+          path: of the TFRecord file.
+          length_names: what the lengths of each record count.
+          meta: JSON-able, kept in the sidecar.
+        """
+        self._path, self._names, self._meta = path, list(length_names), dict(meta or {})
+        self._temporary = f'{path}.{os.getpid()}.tmp'
+        self._offset = 0
+        self._rows: list[tuple[int, int, int]] = []
+        self._lengths: list[list[int]] = []
+
+    def __enter__(self) -> ShardWriter:
+        import tensorflow as tf
+
+        self._writer = tf.io.TFRecordWriter(self._temporary)
+        return self
+
+    def Write(self, payload: bytes, lengths: Sequence[int] = ()) -> None:
+        """Appends a record.
+
+        Args:
+          payload: its bytes.
+          lengths: of the example, one for each of length_names.
+
+        Raises:
+          ValueError: if the number of lengths is another.
+        """
+        if len(lengths) != len(self._names):
+            raise ValueError(f'lengths for {self._names} are wanted, got {list(lengths)}.')
+        self._writer.write(payload)
+        self._rows.append((self._offset, len(payload), zlib.crc32(payload)))
+        self._lengths.append([int(length) for length in lengths])
+        self._offset += _HEAD + len(payload) + _TAIL
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._writer.close()
+        if kind is not None:
+            os.unlink(self._temporary)
+            return
+        with open(self._temporary, 'rb') as file:
+            os.fsync(file.fileno())
+        # The sidecar comes last: where it stands, the data file is whole.
+        if os.path.exists(SidecarPath(self._path)):
+            os.unlink(SidecarPath(self._path))
+        os.replace(self._temporary, self._path)
+        _Save(self._path, self._rows, self._lengths, self._names, self._meta, self._offset)
+
+
+def WriteShards(
+    records: Iterable[tuple[bytes, Sequence[int]]],
+    prefix: str,
+    num_records: int,
+    num_shards: int,
+    length_names: Sequence[str] = (),
+    meta: Optional[Mapping[str, Any]] = None,
+) -> list[str]:
+    """Writes `prefix-00000-of-00008.tfrecord` and so on, each with its sidecar.
+
+    Records stay in order: shard 0 holds the first ones. Can be restarted: a shard that stands
+    there whole, with the same number of records and the same meta, is kept; so `meta` should say
+    what the records were made from.
+
+    Args:
+      records: (payload, lengths), exactly num_records of them.
+      prefix: path without number and ending; its folder is made.
+      num_records: how many come.
+      num_shards: number of files.
+      length_names: what the lengths count.
+      meta: JSON-able, kept in each sidecar.
+
+    Returns:
+      The paths of the shards.
+
+    Raises:
+      ValueError: if there are more or fewer records than num_records, or fewer than shards.
+    """
+    if not 1 <= num_shards <= num_records:
+        raise ValueError(f'{num_records:,} records cannot fill {num_shards:,} shards.')
+    os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
+    stream = iter(records)
+    paths = []
+    for shard in range(num_shards):
+        path = f'{prefix}-{shard:05d}-of-{num_shards:05d}.tfrecord'
+        count = num_records * (shard + 1) // num_shards - num_records * shard // num_shards
+        _WriteOne(stream, path, count, length_names, {**(meta or {}), 'num_records': num_records})
+        paths.append(path)
+    if next(stream, None) is not None:
+        raise ValueError(f'{prefix}: more records came than num_records={num_records:,}.')
+    return paths
+
+
+def _WriteOne(
+    stream: Any, path: str, count: int, length_names: Sequence[str], meta: Mapping[str, Any]
+) -> None:
+    """Takes `count` records from the stream and writes them, unless they stand there already."""
+
+    def _Next(number: int) -> tuple[bytes, Sequence[int]]:
+        record = next(stream, None)
+        if record is None:
+            raise ValueError(f'{path}: records end after {number:,} of the {count:,} of this file.')
+        return record
+
+    if _IsWhole(path, count, length_names, meta):
+        for number in range(count):
+            _Next(number)
+        return
+    with ShardWriter(path, length_names, meta) as writer:
+        for number in range(count):
+            writer.Write(*_Next(number))
+
+
+def _IsWhole(path: str, count: int, length_names: Sequence[str], meta: Mapping[str, Any]) -> bool:
+    try:
+        car = _Sidecar(path)
+    except (OSError, ValueError):
+        return False
+    same = car.head['meta'] == json.loads(json.dumps(dict(meta)))
+    return same and len(car.offsets) == count and car.head['length_names'] == list(length_names)
+
+
+def WriteSidecar(path: str, meta: Optional[Mapping[str, Any]] = None) -> str:
+    """Indexes a TFRecord file that has no sidecar, checking TensorFlow's CRC of every record.
+
+    Returns:
+      The path of the sidecar.
+
+    Raises:
+      ValueError: if the file is empty, cut short or damaged.
+    """
+    import tensorflow as tf
+
+    offset, rows = 0, []
+    try:
+        for record in tf.data.TFRecordDataset(path):
+            payload = record.numpy()
+            rows.append((offset, len(payload), zlib.crc32(payload)))
+            offset += _HEAD + len(payload) + _TAIL
+    except tf.errors.DataLossError as error:
+        raise ValueError(
+            f'{path}, record {len(rows):,} (byte {offset:,}): {error.message}. Make it again.'
+        ) from None
+    if not rows:
+        raise ValueError(f'{path} is empty: it holds no record. Make it again.')
+    _Save(path, rows, [[]] * len(rows), [], dict(meta or {}), offset)
+    return SidecarPath(path)
+
+
+def _Save(
+    path: str,
+    rows: Sequence[tuple[int, int, int]],
+    lengths: Sequence[Sequence[int]],
+    names: Sequence[str],
+    meta: Mapping[str, Any],
+    file_size: int,
+) -> None:
+    head = {
+        'version': _VERSION,
+        'file_size': file_size,
+        'length_names': list(names),
+        'meta': meta,
+    }
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    arrays: dict[str, np.ndarray] = {
+        'head': np.frombuffer(json.dumps(head).encode('utf-8'), np.uint8),
+        'offsets': table[:, 0],
+        'sizes': table[:, 1].astype(np.uint32),
+        'checksums': table[:, 2].astype(np.uint32),
+        'lengths': np.array(lengths, np.int32).reshape(len(rows), len(names)),
+    }
+
+    def _Write(temporary: str) -> None:
+        with open(temporary, 'wb') as file:
+            np.savez(file, **arrays)
+
+    cache.WriteWhole(SidecarPath(path), _Write)

@@ -1,0 +1,332 @@
+"""Where examples come from: records that can be read in any order by their index.
+
+`LineSource` is a text file, plain or .gz; `MemorySource` a list; `records.RecordSource` TFRecord
+files. `IterableSource` is for what can only be read from its beginning, and promises less.
+
+Recipes name files relative to the data folder; `FindData` turns such a name into a path.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import mmap
+import os
+import shutil
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Callable, Optional, Union
+
+import numpy as np
+from absl import logging
+
+from lingvo_lite.inputs import cache
+
+_BLOCK = 1 << 24  # bytes that are looked at in one go
+_data_dir: Optional[str] = None
+
+
+def SetDataDir(folder: Optional[str]) -> None:
+    """Sets the data folder of this process: what --data_dir says. None takes it back."""
+    global _data_dir
+    _data_dir = folder
+
+
+def FindData(name: str, prepared_by: str = '') -> str:
+    """The absolute path of a data file.
+
+    Looked for in the data folder (`SetDataDir`, which --data_dir calls), in the folder that
+    LINGVO_LITE_DATA names, and in the cache folder, where recipes put data that they make. A
+    plain name is also found as .gz.
+
+    Args:
+      name: relative to the data folder, or absolute.
+      prepared_by: the command that makes the file, for the error.
+
+    Raises:
+      FileNotFoundError: says where it was looked for and what to do.
+    """
+    found = _Search(name, lambda path: [p for p in (path, path + '.gz') if os.path.exists(p)][:1])
+    if not found:
+        raise FileNotFoundError(_NotFound(name, prepared_by))
+    return found[0]
+
+
+def FindDataFiles(pattern: str, prepared_by: str = '') -> list[str]:
+    """The absolute paths that match a pattern such as 'wmt/train-*.tfrecord', sorted.
+
+    The first folder with a match is taken; see `FindData`. Several patterns are separated by
+    commas.
+
+    Raises:
+      FileNotFoundError: if a pattern matches nothing.
+    """
+    paths = []
+    for part in pattern.split(','):
+        found = _Search(part.strip(), lambda path: sorted(glob.glob(path)))
+        if not found:
+            raise FileNotFoundError(_NotFound(part.strip(), prepared_by))
+        paths += found
+    return paths
+
+
+def _Folders() -> list[tuple[str, str]]:
+    """(folder, where that comes from), in the order of search."""
+    known = [
+        (_data_dir, '--data_dir'),
+        (os.environ.get('LINGVO_LITE_DATA'), 'LINGVO_LITE_DATA'),
+        (cache.CacheDir(), 'the cache folder'),
+    ]
+    return [(os.path.abspath(os.path.expanduser(f)), origin) for f, origin in known if f]
+
+
+def _Search(name: str, match: Callable[[str], list[str]]) -> list[str]:
+    """The matches in the first folder that has one."""
+    for folder, _ in _Folders():
+        found = match(os.path.join(folder, os.path.expanduser(name)))
+        if found:
+            return found
+    return []
+
+
+def _NotFound(name: str, prepared_by: str) -> str:
+    if os.path.isabs(name):
+        text = f'No data file {name}.'
+    else:
+        searched = ', '.join(f'{folder} ({origin})' for folder, origin in _Folders())
+        text = (
+            f'No data file {name!r}. Searched: {searched}. Name the data folder with '
+            '--data_dir=FOLDER or the environment variable LINGVO_LITE_DATA.'
+        )
+    return f'{text} {prepared_by} makes this file.' if prepared_by else text
+
+
+class BadRecordError(ValueError):
+    """A record that cannot be used. The message names file, record and byte."""
+
+
+class BadRecords:
+    """Counts the bad records of an input and stops it when they are more than `limit`."""
+
+    def __init__(self, limit: int, total: int):
+        self._limit, self._total = limit, total
+        self._ids: set[int] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def Note(self, index: int, error: BadRecordError) -> None:
+        """Counts and logs a bad record, once however often it is read.
+
+        Raises:
+          BadRecordError: if there are too many.
+        """
+        with self._lock:
+            if index in self._ids:
+                return
+            self._ids.add(index)
+            count = len(self._ids)
+        text = f'{error} {count:,} of {self._total:,} records skipped'
+        if count > self._limit:
+            raise BadRecordError(
+                f'{text}; more than input.max_bad_records={self._limit}, so stopping.'
+            ) from error
+        logging.warning('%s; input.max_bad_records=%d.', text, self._limit)
+
+
+class Source:
+    """Records that can be read in any order, by any thread."""
+
+    name: str
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def Get(self, index: int) -> Any:
+        """Record `index`.
+
+        Raises:
+          BadRecordError: if it cannot be used.
+        """
+        raise NotImplementedError
+
+    def Where(self, index: int) -> str:
+        """File, record and byte, as error messages write it."""
+        return f'{self.name}, record {index:,}'
+
+    def Fingerprint(self) -> str:
+        """A hash that is equal only if all records are."""
+        raise NotImplementedError
+
+
+class MemorySource(Source):
+    """Records in a list."""
+
+    def __init__(self, records: Sequence[Union[str, bytes]], name: str = 'memory'):
+        self.name = name
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def Get(self, index: int) -> Union[str, bytes]:
+        """Record `index`."""
+        return self._records[index]
+
+    def Fingerprint(self) -> str:
+        """A hash of all records."""
+        digest = hashlib.blake2b(digest_size=12)
+        for record in self._records:
+            data = record if isinstance(record, bytes) else record.encode('utf-8', 'surrogatepass')
+            digest.update(len(data).to_bytes(8, 'little') + data)
+        return digest.hexdigest()
+
+
+class LineSource(Source):
+    r"""The lines of a UTF-8 text file, plain or .gz, as str.
+
+    A line ends at \n alone (as for wc and every aligner; str.splitlines would also cut at U+2028
+    and so shift a translation against its source); an \r before it is dropped, and so is a byte
+    order mark in front of the first line. The file is mapped, not read into memory. A .gz file is
+    unpacked into the cache folder once.
+    """
+
+    def __init__(self, path: str):
+        """Opens and indexes the file.
+
+        Args:
+          path: of the file; as .gz if it begins like one, whatever its name.
+
+        Raises:
+          FileNotFoundError: if there is none.
+          ValueError: if it is empty, or a .gz file that is cut short.
+        """
+        self.name = path
+        self.path = _Unpacked(path)
+        with open(self.path, 'rb') as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise ValueError(f'{path} is empty: it holds no line.')
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = np.frombuffer(self._data, np.uint8)
+        ends = [
+            first + np.flatnonzero(data[first : first + _BLOCK] == 10)
+            for first in range(0, len(data), _BLOCK)
+        ]
+        if data[-1] != 10:
+            ends.append(np.array([len(data)]))
+        self._ends = np.concatenate(ends)
+        self._fingerprint = ''
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def Get(self, index: int) -> str:
+        """Line `index`, without its end.
+
+        Raises:
+          BadRecordError: if it is not UTF-8.
+        """
+        start = self._Start(index)
+        line = self._data[start : int(self._ends[index])]
+        try:
+            text = line.decode('utf-8')
+        except UnicodeDecodeError as error:
+            raise BadRecordError(
+                f'{self.name}, line {index + 1:,} (byte {start + error.start:,}): not UTF-8 '
+                f'({error.reason} 0x{line[error.start]:02x}).'
+            ) from None
+        if index == 0 and text.startswith('\ufeff'):
+            text = text[1:]
+        return text[:-1] if text.endswith('\r') else text
+
+    def Where(self, index: int) -> str:
+        """File, line and byte."""
+        return f'{self.name}, line {index + 1:,} (byte {self._Start(index):,})'
+
+    def Fingerprint(self) -> str:
+        """A hash of the bytes of the (unpacked) file."""
+        if not self._fingerprint:
+            self._fingerprint = _FileHash(self.path)
+        return self._fingerprint
+
+    def _Start(self, index: int) -> int:
+        if not 0 <= index < len(self._ends):
+            raise IndexError(f'{self.name} has {len(self):,} lines, asked for number {index:,}.')
+        return int(self._ends[index - 1]) + 1 if index else 0
+
+
+def _Unpacked(path: str) -> str:
+    """`path`, or for a .gz file the path of its plain text in the cache."""
+    with open(path, 'rb') as file:
+        if file.read(2) != b'\x1f\x8b':
+            return path
+
+    def _Write(target: str) -> None:
+        try:
+            with gzip.open(path, 'rb') as packed, open(target, 'wb') as plain:
+                shutil.copyfileobj(packed, plain, _BLOCK)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f'{path} is cut short or damaged: {error}. Copy it again.') from None
+
+    return cache.Produce(os.path.join('lines', _FileHash(path) + '.txt'), _Write)
+
+
+def _FileHash(path: str) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    with open(path, 'rb') as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class IterableSource:
+    """Records that can only be read from the beginning: a pipe, a generator, a network stream.
+
+    It promises less than a `Source`. Its records are served window by window, each window being a
+    `MemorySource` with all promises of one; but nothing is ever shuffled across windows, every
+    worker reads everything, the number of records is not known before the end, and going on from a
+    saved position reads and throws away what lies before it (which is the same data only if the
+    iterable gives the same records again).
+    """
+
+    def __init__(self, open_records: Callable[[], Iterable[Union[str, bytes]]], name: str):
+        """Opens nothing yet.
+
+        Args:
+          open_records: gives the records from the first one on, each time it is called.
+          name: for error messages.
+        """
+        self.name = name
+        self._open = open_records
+
+    def Windows(self, size: int, start: int = 0) -> Iterator[MemorySource]:
+        """Sources of `size` consecutive records (the last one of fewer), from window `start` on.
+
+            records a b c d e, size 2, start 1  ->  [c d], [e]
+
+        Raises:
+          BadRecordError: if the iterable fails, with the number of the record.
+        """
+        count, window = 0, []
+        records = iter(self._open())
+        while True:
+            try:
+                record = next(records)
+            except StopIteration:
+                break
+            except UnicodeDecodeError as error:
+                raise BadRecordError(
+                    f'{self.name}, record {count + 1:,}: not UTF-8 ({error.reason} '
+                    f'0x{error.object[error.start]:02x}).'
+                ) from None
+            count += 1
+            if count > start * size:
+                window.append(record)
+            if len(window) == size:
+                yield MemorySource(window, self.name)
+                window = []
+        if window:
+            yield MemorySource(window, self.name)

@@ -1,0 +1,115 @@
+"""One pass of the search over a dataset."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from lingvo_lite.jobs import results, runtime
+from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.task import BaseTask
+from lingvo_lite.training import evaluation
+
+_PICTURES = 4
+
+
+def CanDecode(task: BaseTask) -> bool:
+    """Whether the task has a search."""
+    return type(task).Decode is not BaseTask.Decode
+
+
+class DecodingPass:
+    """Decodes a dataset, every example once, and scores it by the task's decoder metrics."""
+
+    job = 'decode'
+    title = 'decoder'
+
+    def __init__(
+        self,
+        task: Any,
+        devices: runtime.Runtime,
+        inputs: Any,
+        substitutes: Any = None,
+        others: Sequence[Any] = (),
+    ):
+        """Takes what to decode.
+
+        Args:
+          task: its variables hold the weights when `Run` is called.
+          devices: where to compute.
+          inputs: the dataset.
+          substitutes: from `Learner.Substitutes`, to decode with the moving averages.
+          others: further tasks, with other weights, that make an ensemble with the first.
+        """
+        self._task = task
+        self._devices = devices
+        self._inputs = inputs
+        self._decoder = evaluation.Decoder(task, devices.strategy, substitutes, others)
+        self._painter = evaluation.OnReplicas(
+            task, devices.strategy, self._Pictures, 'Pictures', substitutes
+        )
+
+    def Run(self, stop: threading.Event) -> Optional[results.Pass]:
+        """Goes through the dataset; None if `stop` was set meanwhile."""
+        begin = time.perf_counter()
+        metrics = self._task.CreateDecoderMetrics()
+        records: list[dict[str, Any]] = []
+        pictures: Optional[dict[str, np.ndarray]] = None
+        limit = self._task.params.eval.decoder_samples_per_summary
+        with self._inputs.Batches(
+            replicas=self._devices.replicas, train=False, num_samples=limit
+        ) as feed:
+            for batch in feed:
+                if stop.is_set():
+                    return None
+                records += self.Decode(batch.replicas, self._inputs, metrics)
+                if pictures is None:
+                    pictures = self._Paint(batch.replicas)
+        records.sort(key=lambda record: record['id'])
+        seconds = time.perf_counter() - begin
+        values: dict[str, Any] = {}
+        for metric in metrics.values():
+            values.update(metric.Summary())
+        values['examples'] = len(records)
+        values['seconds'] = round(seconds, 3)
+        return results.Pass(values, records, pictures)
+
+    def Decode(
+        self, batches: Sequence[NestedMap], inputs: Any, metrics: Any
+    ) -> list[dict[str, Any]]:
+        """Records of the examples in a batch, fill rows left out.
+
+        Args:
+          batches: one for each replica.
+          inputs: where the examples' strings are.
+          metrics: to update; None if there are no references.
+        """
+        records = []
+        for batch, decoded in zip(batches, self._decoder.DecodeStep(batches)):
+            kept = batch.row_weight > 0
+            if kept.any():
+                decoded.id = batch.id
+                rows = decoded.Transform(lambda value, kept=kept: value[kept])
+                records += self._task.PostProcessDecodeOut(rows, inputs, metrics)
+        return records
+
+    def _Pictures(self, batch: NestedMap) -> NestedMap:
+        """In the graph: {name: [rows, height, width]}."""
+        few = batch.Transform(lambda value: value[:_PICTURES])
+        return self._task.Summaries(self._task.ComputePredictions(few), few)
+
+    def _Paint(self, batches: Sequence[NestedMap]) -> dict[str, np.ndarray]:
+        """Pictures of the first examples of a batch, if the task draws any."""
+        if type(self._task).Summaries is BaseTask.Summaries:
+            return {}
+        first = batches[0]
+        rows = min(_PICTURES, int((first.row_weight > 0).sum()))
+        return {
+            f'{name}/{int(first.id[row])}': value[row]
+            for name, value in self._painter(batches)[0].FlattenItems()
+            for row in range(rows)
+        }

@@ -1,0 +1,112 @@
+"""decoder --input=FILE|-: decodes a user's own text, a sentence a line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, Optional, TextIO
+
+from lingvo_lite import hyperparams
+from lingvo_lite.inputs import source as data_source
+from lingvo_lite.inputs import text
+from lingvo_lite.jobs import choice as choice_lib
+from lingvo_lite.jobs import configure, console, decoding, runtime, scoring, stopping
+from lingvo_lite.runs import rundir
+
+_log = logging.getLogger(__name__)
+_WINDOW = 2000  # lines that are sorted by length and decoded together
+
+
+def Run(
+    model: str,
+    logdir: str,
+    dataset: Optional[str],
+    source: configure.Source,
+    device: runtime.Wish,
+    choice: choice_lib.Choice,
+    read_from: str,
+    write_to: str,
+) -> int:
+    """Writes one best hypothesis a line, in the order of the input; an empty line for an empty one.
+
+    Nothing is written into the run.
+
+    Args:
+      model, logdir, source, device, choice: as for `scoring.Run`; the newest checkpoint unless
+        another one is chosen.
+      dataset: that lends its tokenizer and batch size; None for Train.
+      read_from: a line file, or '-' for standard input.
+      write_to: a file, or '-' for standard output.
+
+    Returns:
+      The exit code.
+    """
+    console.SetUpLogging()
+    run = rundir.RunDir(logdir)
+    cls = configure.Experiment(model, source)
+    params = configure.ForScoring(cls, dataset or 'Train', source, run)
+    configure.DryBuild(params)
+    if 'tokenizer' not in params.input:
+        raise hyperparams.ConfigError(
+            f"--input takes text; the input of {params.model} has no param 'tokenizer'."
+        )
+    if read_from != '-' and not os.path.isfile(read_from):
+        raise hyperparams.ConfigError(f'--input: there is no file {os.path.abspath(read_from)}.')
+    with stopping.StopRequest('The window at work is given up') as stop:
+        prefixes = scoring.WaitFor(choice, run, stop.event)
+        if stop.event.is_set():
+            return stop.exit_code
+        devices = runtime.Start(device, single_worker=True)
+        models = max(1, len(choice.checkpoints))
+        with devices.strategy.scope():
+            tasks = [params.task.Instantiate() for _ in range(models)]
+        scoring.LoadWeights(tasks, prefixes, choice)
+        input_params = text.SourceTextInput.FromParallel(params.input, read_from)
+        decoder = decoding.DecodingPass(tasks[0], devices, None, others=tasks[1:])
+        with _Writer(write_to) as file:
+            size = 1 if read_from == '-' and sys.stdin.isatty() else _WINDOW
+            for lines in text.OpenLines(read_from).Windows(size):
+                if stop.event.is_set():
+                    break
+                for line in _Translations(decoder, devices, input_params, lines):
+                    file.write(line + '\n')
+                file.flush()
+    return stop.exit_code
+
+
+def _Translations(
+    decoder: decoding.DecodingPass,
+    devices: runtime.Runtime,
+    input_params: Any,
+    lines: data_source.Source,
+) -> list[str]:
+    """The best hypothesis of each line, in order."""
+    best = [''] * len(lines)
+    inputs = input_params.Instantiate(lines=lines)
+    with inputs.Batches(replicas=devices.replicas, train=False) as feed:
+        for batch in feed:
+            for record in decoder.Decode(batch.replicas, inputs, None):
+                if record['source'].strip() and record['hypotheses']:
+                    # A line stays a line.
+                    best[record['id']] = ' '.join(record['hypotheses'][0].split('\n'))
+    return best
+
+
+@contextlib.contextmanager
+def _Writer(path: str) -> Iterator[TextIO]:
+    if path == '-':
+        with contextlib.suppress(AttributeError):  # a test's StringIO
+            sys.stdout.reconfigure(encoding='utf-8')  # type: ignore[union-attr]
+        yield sys.stdout
+        return
+    temporary = f'{path}.tmp-{os.getpid()}'
+    try:
+        with open(temporary, 'w', encoding='utf-8') as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)

@@ -1,0 +1,216 @@
+"""What evaler and decoder have in common: find weights, score them, commit, wait for more."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Optional
+
+from lingvo_lite import hyperparams
+from lingvo_lite.jobs import choice as choice_lib
+from lingvo_lite.jobs import configure, console, results, runtime, stopping
+from lingvo_lite.runs import checkpoints, following, rundir
+
+_log = logging.getLogger(__name__)
+_POLL_S = 1.0
+
+
+class Job(NamedTuple):
+    """A job that scores, ready to build its task.
+
+    Attributes:
+      run: the log directory.
+      params: root Params: the run's task, the dataset's input.
+      choice: which weights.
+      stop: set by SIGTERM or Ctrl-C.
+    """
+
+    run: rundir.RunDir
+    params: Any
+    choice: choice_lib.Choice
+    stop: threading.Event
+
+
+def Run(
+    make_pass: Callable[..., Any],
+    model: str,
+    logdir: str,
+    dataset: str,
+    source: configure.Source,
+    device: runtime.Wish,
+    choice: choice_lib.Choice,
+    folder: Optional[str] = None,
+) -> int:
+    """Scores a dataset with the weights chosen.
+
+    Args:
+      make_pass: EvaluationPass or DecodingPass.
+      model: the experiment, which has the dataset.
+      logdir: the run.
+      dataset: its name in the experiment.
+      source: changes to the params.
+      device: what the flags say about devices.
+      choice: which weights.
+      folder: name of the results' folder in the run, if not the usual one.
+
+    Returns:
+      The exit code.
+    """
+    console.SetUpLogging()
+    run = rundir.RunDir(logdir)
+    cls = configure.Experiment(model, source)
+    usual = run.Folder(make_pass.job, dataset)
+    cls.Dataset(dataset)  # that there is one must show before the wait for a trainer
+    with stopping.StopRequest('The pass at work is given up') as stop:
+        if not run.WaitForParams(stop.event):
+            return stop.exit_code
+        params = configure.ForScoring(cls, dataset, source, run)
+        configure.DryBuild(params)
+        label = choice.Label(run)
+        own = os.path.join(run.path, folder) if folder else f'{usual}_{label}' if label else usual
+        with run.Lock(own, f'{make_pass.title} {dataset}'):
+            results.CheckSame(own, _WhatScoresDependOn(params, choice.Describe(run)))
+            run.WriteCommand(sys.argv, own)
+            job = Job(run, params, choice, stop.event)
+            _Score(make_pass, job, own, device)
+    return stop.exit_code
+
+
+def _Score(make_pass: Callable[..., Any], job: Job, own: str, device: runtime.Wish) -> None:
+    params = job.params
+    inputs = configure.BuildInput(params.input, train=False)
+    devices = runtime.Start(device, params.task.train.deterministic_ops, single_worker=True)
+    _log.info('%s: %s examples, on %s.', own, f'{inputs.NumExamples():,}', devices.description)
+    models = 1 if len(job.choice.checkpoints) < 2 else len(job.choice.checkpoints)
+    with devices.strategy.scope():
+        tasks = [params.task.Instantiate() for _ in range(models)]
+    kept = results.Results(own, job.run, params.task.eval)
+    others = {'others': tasks[1:]} if models > 1 else {}
+    scorer = make_pass(tasks[0], devices, inputs, **others)
+    try:
+        if job.choice.follows:
+            _ScoreAll(scorer, tasks[0], job, own, kept)
+        else:
+            _ScoreOne(scorer, tasks, job, own, kept)
+    finally:
+        kept.Close()
+
+
+def _ScoreAll(scorer: Any, task: Any, job: Job, own: str, kept: results.Results) -> None:
+    """Every checkpoint of the run, the newest first, until training has finished."""
+    variables = task.AllVariables()
+    for found in following.Follow(
+        job.run.train, own, kept.Steps(), job.run.IsFinished, job.stop, _POLL_S
+    ):
+        try:
+            averaged = choice_lib.Restore(found.prefix, variables)
+        except checkpoints.CorruptError as error:
+            _log.warning('%s It is left out.', error)
+            continue
+        _log.info('Step %d%s.', found.step, ', moving averages' if averaged else '')
+        passed = scorer.Run(job.stop)
+        if passed is not None:
+            kept.Commit(found.step, found.prefix, passed)
+
+
+def _ScoreOne(scorer: Any, tasks: Sequence[Any], job: Job, own: str, kept: results.Results) -> None:
+    """One checkpoint, average or ensemble."""
+    with _Held(job, own) as prefixes:
+        if not prefixes:
+            return
+        step = LoadWeights(tasks, prefixes, job.choice)
+        if step in kept.Steps():
+            _log.info('Step %d is scored in %s already; --folder=NAME scores it again.', step, own)
+            return
+        passed = scorer.Run(job.stop)
+        if passed is not None:
+            kept.Commit(step, prefixes[0] if len(prefixes) == 1 else None, passed)
+
+
+def LoadWeights(tasks: Sequence[Any], prefixes: Sequence[str], choice: choice_lib.Choice) -> int:
+    """Gives the tasks their weights.
+
+    Args:
+      tasks: one; or one for each checkpoint of an ensemble.
+      prefixes: the checkpoints.
+      choice: says whether they are averaged.
+
+    Returns:
+      The step of the newest checkpoint.
+    """
+    if choice.averages:
+        step = choice_lib.RestoreAverage(prefixes, tasks[0].AllVariables())
+        _log.info('The average of %s.', _Names(prefixes))
+        return step
+    for task, prefix in zip(tasks, prefixes):
+        averaged = choice_lib.Restore(prefix, task.AllVariables())
+        _log.info('%s%s.', prefix, ', moving averages' if averaged else '')
+    return max(choice_lib.StepOf(prefix) for prefix in prefixes)
+
+
+@contextlib.contextmanager
+def _Held(job: Job, own: str) -> Iterator[list[str]]:
+    """Copies of the chosen checkpoints that no trainer deletes; [] if asked to stop."""
+    while True:
+        prefixes = WaitFor(job.choice, job.run, job.stop)
+        folder = tempfile.mkdtemp(prefix='.tmp-weights-', dir=own)
+        try:
+            try:
+                # One folder each: checkpoints of several runs may have one name.
+                copies = [
+                    checkpoints.LinkOrCopy(prefix, os.path.join(folder, str(i)))
+                    for i, prefix in enumerate(prefixes)
+                ]
+            except FileNotFoundError:
+                if job.choice.checkpoints:
+                    raise
+                continue  # deleted while this looked; there are newer ones
+            yield copies
+            return
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def WaitFor(choice: choice_lib.Choice, run: rundir.RunDir, stop: threading.Event) -> list[str]:
+    """The chosen checkpoints as soon as they are there; [] if asked to stop.
+
+    An average is taken when training has finished, or at once with --once.
+
+    Raises:
+      hyperparams.ConfigError: if they are not there and will not come.
+    """
+    told = False
+    while not stop.is_set():
+        finished = run.IsFinished() or bool(choice.checkpoints)
+        missing = 'The average is taken when training has finished; --once takes it now'
+        if finished or choice.once or not choice.averages:
+            try:
+                return choice.Prefixes(run)
+            except FileNotFoundError as error:
+                missing = str(error)
+                if finished or (choice.once and choice.averages):
+                    raise hyperparams.ConfigError(missing) from None
+        if not told:
+            _log.info('Waiting. %s', missing.rstrip('.') + '.')
+            told = True
+        stop.wait(_POLL_S)
+    return []
+
+
+def _WhatScoresDependOn(params: Any, weights: str) -> str:
+    """Text of all that decides about a score besides the step."""
+    lines = [f'# weights: {weights}']
+    for line in params.ToText().split('\n'):
+        if not line.startswith(('model ', 'task.train.', 'task.eval.')) or 'samples_per' in line:
+            lines.append(line)
+    return '\n'.join(lines)
+
+
+def _Names(prefixes: Sequence[str]) -> str:
+    return ', '.join(os.path.basename(prefix) for prefix in prefixes)

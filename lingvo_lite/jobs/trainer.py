@@ -1,0 +1,348 @@
+"""The trainer: trains a task in a log directory, from where it stands to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+
+from lingvo_lite import hyperparams
+from lingvo_lite.inputs import pipeline
+from lingvo_lite.jobs import (
+    configure,
+    console,
+    decoding,
+    ending,
+    evaluating,
+    interval,
+    opening,
+    profiling,
+    restore,
+    results,
+    runtime,
+    stopping,
+    summaries,
+)
+from lingvo_lite.runs import init_from, metrics_log, rundir, saving
+from lingvo_lite.training import first_bad_layer, learner
+
+_log = logging.getLogger(__name__)
+
+
+def Run(
+    model: str,
+    logdir: str,
+    source: configure.Source,
+    device: runtime.Wish,
+    eval_datasets: Sequence[str] = (),
+    profile_steps: Optional[tuple[int, int]] = None,
+) -> int:
+    """Trains until the params or a score say that it is enough, or until asked to stop.
+
+    Args:
+      model: the experiment.
+      logdir: of the run, which is begun or gone on with.
+      source: changes to the params.
+      device: what the flags say about devices.
+      eval_datasets: to evaluate and decode in this process after saves.
+      profile_steps: the first and the last step to profile.
+
+    Returns:
+      0 at the end; 130 after Ctrl-C, 143 after SIGTERM, everything saved.
+
+    Raises:
+      hyperparams.ConfigError: before any device is touched, if something does not fit.
+      first_bad_layer.NotFiniteError: if too many steps in a row had no finite gradients.
+    """
+    console.SetUpLogging()
+    run = rundir.RunDir(logdir)
+    cls = configure.Experiment(model, source)
+    params = configure.ForTrainer(cls, source, eval_datasets, run)
+    table = opening.VariableTable(configure.DryBuild(params.run))
+    end = ending.Ending(run, params.run.task)
+    inputs = configure.BuildInput(params.run.input, train=True)
+    scored = {name: configure.BuildInput(p, train=False) for name, p in params.inputs.items()}
+    train = params.run.task.train
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stopping.StopRequest('Saving, then ending'))
+        devices = runtime.Start(device, train.deterministic_ops)
+        if devices.is_chief:
+            stack.enter_context(run.Lock(run.train, 'trainer'))
+        if scored and devices.num_workers > 1:
+            raise hyperparams.ConfigError(
+                '--eval works in one process; on several workers start an evaler and a decoder.'
+            )
+        _log.info('%s in %s', params.run.model, run.path)
+        for line in table.split('\n'):
+            _log.info('%s', line)
+        _log.info('%s', opening.BatchArithmetic(inputs, devices, train.accumulation))
+        _log.info('%s', opening.DeviceAndPrecision(devices, params.precision, train))
+        training = Training(run, params.run, devices, end, stop)
+        if devices.is_chief:
+            run.WriteParams(params.run, training.position.step)
+            run.WriteVariables(table)
+            run.WriteCommand(sys.argv)
+        for name, dataset in scored.items():
+            training.AddScoring(name, dataset)
+        training.Run(inputs, profile_steps)
+    return stop.exit_code
+
+
+class Training:
+    """A run at work."""
+
+    def __init__(
+        self,
+        run: rundir.RunDir,
+        params: Any,
+        devices: runtime.Runtime,
+        end: ending.Ending,
+        stop: stopping.StopRequest,
+    ):
+        """Builds the task and restores it, or starts it.
+
+        Args:
+          run: the log directory, locked.
+          params: the root Params.
+          devices: to train on.
+          end: knows when it is enough.
+          stop: set when it is asked to stop.
+        """
+        self._run = run
+        self._train = params.task.train
+        self._eval = params.task.eval
+        self._devices = devices
+        self._end = end
+        self._stop = stop
+        with devices.strategy.scope():
+            self._task = params.task.Instantiate()
+        has_checkpoint = restore.HasCheckpoint(run)
+        if self._train.init_from and not has_checkpoint:
+            self._InitFrom()
+        # Behind init_from: moving averages start at the values that the variables have.
+        self._learner = learner.Learner(self._task, devices.strategy)
+        restored = restore.Restore(run, self._learner, devices.is_chief)
+        self.position = restored or restore.Position(0, None)
+        self._reached = self.position
+        self._saved = self.position.step if restored else -1
+        self._saver: Any = None
+        self._scorings: list[tuple[Any, results.Results]] = []
+        if devices.is_chief:
+            self._OpenLogs()
+
+    def AddScoring(self, dataset: str, inputs: Any) -> None:
+        """Makes a dataset be evaluated and, if the task can, decoded after saves."""
+        passes: list[Any] = [evaluating.EvaluationPass]
+        if decoding.CanDecode(self._task):
+            passes.append(decoding.DecodingPass)
+        for make_pass in passes:
+            folder = self._run.Folder(make_pass.job, dataset)
+            self._locks.enter_context(self._run.Lock(folder, 'trainer'))
+            kept = results.Results(folder, self._run, self._eval, self.position.step + 1)
+            kept.CutBackTo(self.position.step)
+            scorer = make_pass(
+                self._task, self._devices, inputs, self._learner.Substitutes() or None
+            )
+            self._scorings.append((scorer, kept))
+
+    def Run(self, inputs: Any, profile_steps: Optional[tuple[int, int]] = None) -> None:
+        """Trains from `position` to the end, or until asked to stop.
+
+        Args:
+          inputs: the training input.
+          profile_steps: see `trainer.Run`.
+        """
+        step, state = self.position
+        reason = self._FirstReason(step)
+        if reason is None and self._devices.is_chief:
+            self._run.ClearFinished()
+        last_step = self._train.max_steps if not self._train.max_epochs else None
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._Close)
+            progress = stack.enter_context(console.Progress(step, last_step, _log))
+            if reason is None:
+                feed = stack.enter_context(
+                    inputs.Batches(
+                        num_workers=self._devices.num_workers,
+                        worker=self._devices.worker,
+                        replicas=self._devices.replicas,
+                        start=state,
+                    )
+                )
+                profiler = profiling.Profiler(self._run.train, profile_steps)
+                stack.callback(profiler.Close)
+                step, state, reason = self._Loop(feed, step, state, progress, profiler)
+            if state is not None:
+                self._Save(step, state)
+                self._Score(step, final=True)
+            self._WaitForSaver()
+            if reason is not None and not self._stop.event.is_set() and self._devices.is_chief:
+                self._run.MarkFinished(step)
+                _log.info('Finished at step %d: %s.', step, reason)
+            elif self._devices.is_chief:
+                _log.info('Stopped at step %d; everything is saved.', step)
+
+    def _FirstReason(self, step: int) -> Optional[str]:
+        """Scores what a killed trainer left to be scored; why not to train at all, if so."""
+        if self._saved == step and step:
+            self._Score(step)
+        return self._end.BySteps(step) or self._end.ByScores(step)
+
+    def _Loop(
+        self,
+        feed: Any,
+        step: int,
+        state: Any,
+        progress: console.Progress,
+        profiler: profiling.Profiler,
+    ) -> tuple[int, Any, Optional[str]]:
+        """Trains; returns (steps done, input state, reason to end or None if asked to stop)."""
+        train = self._train
+        reason: Optional[str] = None
+        numbers = interval.Interval()
+        # Looking at a step waits for the device, so not every step is looked at.
+        check_every = min(train.summary_interval_steps, train.max_skipped_in_a_row + 1)
+        for batch in self._Fed(feed):
+            reason = self._end.ByEpochs(batch.epoch)
+            if reason is not None:
+                break
+            with profiler.Step(step + 1):
+                result = self._learner.TrainStep(batch.replicas)
+            step += 1
+            state = batch.state
+            self._reached = restore.Position(step, state)
+            profiler.After(step, result)
+            numbers.Add(result, batch)
+            progress.Step(step)
+            if step % check_every == 0:
+                self._CheckFinite(result, batch)
+            if step % train.summary_interval_steps == 0:
+                self._Report(step, numbers, progress)
+                numbers = interval.Interval()
+            reason = self._end.BySteps(step)
+            if step % train.save_interval_steps == 0:
+                self._Save(step, state)
+                begin = time.perf_counter()
+                self._Score(step)
+                numbers.Pause(time.perf_counter() - begin)
+                reason = reason or self._end.ByScores(step)
+            if reason is not None or self._AskedToStop(step, check_every):
+                break
+        if len(numbers):
+            self._CheckFinite(result, batch)
+            self._Report(step, numbers, progress)
+        return step, state, reason
+
+    def _Fed(self, feed: Any) -> Iterator[pipeline.Batch]:
+        """The batches of `feed`; if it fails, what was learnt is saved first."""
+        while True:
+            try:
+                batch = next(feed, None)
+            except Exception:
+                step, state = self._reached
+                if state is not None:
+                    self._Save(step, state)
+                    self._WaitForSaver()
+                    _log.info('The input failed; everything up to step %d is saved.', step)
+                raise
+            if batch is None:
+                return
+            yield batch
+
+    def _CheckFinite(self, result: Any, batch: Any) -> None:
+        if result.Read().skipped_in_a_row > self._train.max_skipped_in_a_row:
+            self._WaitForSaver()
+            raise first_bad_layer.Diagnose(self._learner, batch.replicas, result, self._run.train)
+
+    def _AskedToStop(self, step: int, every: int) -> bool:
+        """Whether to stop; on several workers all give the same answer in the same step."""
+        if self._devices.num_workers == 1:
+            return self._stop.event.is_set()
+        if step % every:
+            return False
+        strategy = self._devices.strategy
+        mine = float(self._stop.event.is_set())
+        asked = strategy.experimental_distribute_values_from_function(lambda _: tf.constant(mine))
+        if float(strategy.reduce(tf.distribute.ReduceOp.SUM, asked, axis=None)) == 0.0:
+            return False
+        self._stop.event.set()
+        return True
+
+    def _Report(self, step: int, numbers: interval.Interval, progress: console.Progress) -> None:
+        values = numbers.Summary()
+        if not self._devices.is_chief:
+            return
+        self._metrics.Append(step, values)
+        self._events.Scalars(step, values)
+        self._events.Flush()
+        end = 0 if self._train.max_epochs else self._train.max_steps
+        line = interval.Line(step, end, values)
+        progress.Report(step, line, values['loss'], values['tokens_per_second'])
+
+    def _Save(self, step: int, state: dict[str, Any]) -> None:
+        if step != self._saved and self._saver is not None:
+            self._saver.Save(step, restore.ToSave(self._learner, state))
+        self._saved = step
+
+    def _Score(self, step: int, final: bool = False) -> None:
+        """Evaluates and decodes at a step, unless that is done or not due."""
+        every = self._eval.interval_steps
+        if every and step % every and not final:
+            return
+        for scorer, kept in self._scorings:
+            if step in kept.Steps() or self._stop.event.is_set():
+                continue
+            passed = scorer.Run(self._stop.event)
+            if passed is not None:
+                self._WaitForSaver()
+                kept.Commit(step, self._PrefixOf(step), passed)
+
+    def _PrefixOf(self, step: int) -> str:
+        return restore.PrefixOf(self._run, step)
+
+    def _WaitForSaver(self) -> None:
+        if self._saver is not None:
+            self._saver.Wait()
+
+    def _OpenLogs(self) -> None:
+        run, step = self._run, self.position.step
+        self._locks = contextlib.ExitStack()
+        self._metrics = metrics_log.MetricsLog(os.path.join(run.train, 'metrics.jsonl'))
+        removed = self._metrics.CutBackTo(step)
+        if removed:
+            _log.info('%d lines of metrics behind step %d are dropped.', removed, step)
+        self._events = summaries.EventFile(run.train, purge_step=step + 1)
+        keep = saving.KeepPolicy(
+            last=self._train.save_max_to_keep,
+            every_n_hours=self._train.save_keep_checkpoint_every_n_hours,
+            protect=self._Unscored if self._eval.all_checkpoints else None,
+        )
+        self._saver = saving.AsyncSaver(run.train, keep)
+
+    def _Unscored(self, steps: list[int]) -> set[int]:
+        """The checkpoints that the job of best_metric has still to score."""
+        return set(steps) - self._end.Scored()
+
+    def _InitFrom(self) -> None:
+        train = self._train
+        loader = init_from.InitFrom.Params().Set(
+            checkpoint=train.init_from,
+            rules=train.init_from_rules,
+            allow_missing=train.init_from_missing_ok,
+        )
+        report = loader.Instantiate().Load(self._task.AllVariables())
+        for line in report.table.split('\n'):
+            _log.info('%s', line)
+
+    def _Close(self) -> None:
+        if self._devices.is_chief:
+            self._events.Close()
+            for _, kept in self._scorings:
+                kept.Close()
+            self._locks.close()

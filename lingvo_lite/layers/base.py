@@ -1,0 +1,426 @@
+"""BaseLayer: a tf.Module that is made from Params.
+
+A layer creates its variables and children in `__init__`, through `CreateVariable` and
+`CreateChild` only, and computes in `FProp`:
+
+- `self.vars.w` is the float32 variable.
+- `self.theta.w` is the variable as the forward pass sees it: with variational noise or its moving
+  average, whichever is on, and in the compute type. It is read anew each time: a value must not be
+  kept across a function boundary. `self.theta32.w` is the same before the cast.
+- A variable's path, e.g. 'encoder/layers_0/attention/query/w', is its name in checkpoints, filters
+  and messages. It is relative to the root layer, whose own path is ''.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+
+from lingvo_lite import hyperparams, step
+from lingvo_lite.layers import initializers
+
+_building = threading.local()
+_NAME = re.compile(r'[a-z_][a-z0-9_]*')
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """What a variable is to be.
+
+    Attributes:
+      shape: its axes.
+      init: WeightInit Params; None for the layer's `params_init`.
+      trainable: whether the learner updates it.
+      regularize: whether L1 and L2 apply to it.
+    """
+
+    shape: Sequence[int]
+    init: Optional[hyperparams.Params] = None
+    trainable: bool = True
+    regularize: bool = True
+
+    def __post_init__(self) -> None:
+        bad = [n for n in self.shape if isinstance(n, bool) or not isinstance(n, int) or n < 0]
+        if bad:
+            raise hyperparams.ConfigError(f'A variable of shape {list(self.shape)} cannot be.')
+
+
+@contextlib.contextmanager
+def ShapesOnly() -> Iterator[None]:
+    """Layers built inside have all their checks and shapes, and no variables: nothing is allocated.
+
+    For counting parameters, and for finding configuration errors before any device is touched.
+    """
+    before = getattr(_building, 'shapes_only', False)
+    _building.shapes_only = True
+    try:
+        yield
+    finally:
+        _building.shapes_only = before
+
+
+class BaseLayer(tf.Module):
+    """The base of all layers. See the module's docstring."""
+
+    @classmethod
+    def Params(cls) -> Any:
+        """The Params of this layer."""
+        p = hyperparams.InstantiableParams(cls)
+        p.Define('name', '', 'Name of the layer; its parent sets it.')
+        p.Define(
+            'fprop_dtype',
+            None,
+            "Type of the computation; None for the parent's, float32 at the root.",
+            type=tf.DType,
+        )
+        p.Define(
+            'params_init',
+            None,
+            "How variables start (WeightInit); None for the parent's, Xavier at the root.",
+            type=hyperparams.Params,
+        )
+        p.Define(
+            'random_seed',
+            None,
+            "Seed of the initial values; None for the parent's, 0 at the root.",
+            type=int,
+        )
+        return p
+
+    @classmethod
+    def Check(cls, p: Any) -> None:
+        """Raises hyperparams.Fail(p, ...) if values do not fit each other. Sees Params only."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if 'FProp' in cls.__dict__:
+            cls.FProp = _Observed(cls.__dict__['FProp'])
+        if '__init__' in cls.__dict__:
+            cls.__init__ = _Locking(cls.__dict__['__init__'])
+
+    def __init__(self, params: Any):
+        p = params.Copy()
+        if p.params_init is None:
+            p.params_init = initializers.WeightInit.Xavier()
+        set_ = super().__setattr__
+        set_('_building', True)
+        set_('_layer_path', getattr(_building, 'path', ''))
+        super().__init__(name=_Identifier(self._layer_path or p.name or type(self).__name__))
+        self.params = p.Freeze()
+        self.dtype = p.fprop_dtype or tf.float32
+        self._weights: dict[str, Weight] = {}
+        self._children: dict[str, BaseLayer] = {}
+        self._variables: dict[str, tf.Variable] = {}
+        self.vars = _Vars(self)
+        self.theta = _Theta(self, cast=True)
+        self.theta32 = _Theta(self, cast=False)
+
+    def FProp(self, *args: Any, **kwargs: Any) -> Any:
+        """The forward pass."""
+        raise NotImplementedError(f'{type(self).__name__} has no FProp.')
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.FProp(*args, **kwargs)
+
+    def LoopValues(self) -> dict[str, tf.Tensor]:
+        """{name: tensor}, what this layer itself reads in every turn of a loop; see `Hoisted`."""
+        return {name: getattr(self.theta, name) for name in self._weights}
+
+    @property
+    def path(self) -> str:
+        """Where this layer was created, from the root: 'encoder/layers_0'; '' at the root."""
+        return self._layer_path
+
+    # Creating.
+
+    def CreateVariable(self, name: str, weight: Weight) -> None:
+        """Creates the variable `self.vars.<name>`."""
+        self._CheckNew(name)
+        self._weights[name] = weight
+        if getattr(_building, 'shapes_only', False):
+            return
+        path = self._Join(name)
+        init = weight.init if weight.init is not None else self.params.params_init
+        value = initializers.InitialValue(init, weight.shape, path, self.params.random_seed or 0)
+        self._variables[name] = tf.Variable(
+            value,
+            trainable=weight.trainable,
+            name=_Identifier(path),
+            dtype=tf.float32,
+            # Statistics are computed alike on all replicas; each writes its own copy.
+            synchronization=tf.VariableSynchronization.AUTO,
+            aggregation=(
+                tf.VariableAggregation.NONE
+                if weight.trainable
+                else tf.VariableAggregation.ONLY_FIRST_REPLICA
+            ),
+        )
+
+    def CreateChild(self, name: str, params: Any, **kwargs: Any) -> Any:
+        """Creates the layer `self.<name>`; it inherits precision, init and seed.
+
+        Args:
+          name: of the attribute and of the part of the path.
+          params: of the layer.
+          **kwargs: for its __init__: layers that it shares, say.
+
+        Returns:
+          The layer.
+        """
+        self._CheckNew(name)
+        child = self._Build(name, params, kwargs)
+        self._Register(name, child)
+        object.__setattr__(self, name, child)
+        return child
+
+    def CreateChildren(self, name: str, params: Sequence[Any]) -> tuple[Any, ...]:
+        """Creates the layers `self.<name>[i]`, at paths <name>_0, <name>_1, ..."""
+        self._CheckNew(name)
+        children = []
+        for i, each in enumerate(params):
+            child = self._Build(f'{name}_{i}', each, {})
+            self._Register(f'{name}_{i}', child)
+            children.append(child)
+        object.__setattr__(self, name, tuple(children))
+        return tuple(children)
+
+    def ShareChild(self, name: str, layer: BaseLayer) -> None:
+        """Makes a layer that was created elsewhere known as `self.<name>` (tied weights)."""
+        self._CheckNew(name)
+        object.__setattr__(self, name, layer)
+
+    # Asking.
+
+    def Descendants(self) -> Iterator[BaseLayer]:
+        """This layer and all that were created below it, in order of creation."""
+        yield self
+        for child in self._children.values():
+            yield from child.Descendants()
+
+    def AllVariables(self) -> dict[str, tf.Variable]:
+        """{path: variable} of this layer and below, sorted by path."""
+        found = {
+            layer._Join(name): variable
+            for layer in self.Descendants()
+            for name, variable in layer._variables.items()
+        }
+        return dict(sorted(found.items()))
+
+    def TrainableVariables(self) -> dict[str, tf.Variable]:
+        """{path: variable} of those that the learner updates, sorted by path."""
+        weights = self.Weights()
+        return {p: v for p, v in self.AllVariables().items() if weights[p].trainable}
+
+    def Weights(self) -> dict[str, Weight]:
+        """{path: Weight}, sorted by path; also under `ShapesOnly`."""
+        found = {
+            layer._Join(name): weight
+            for layer in self.Descendants()
+            for name, weight in layer._weights.items()
+        }
+        return dict(sorted(found.items()))
+
+    def RegularizedPaths(self) -> set[str]:
+        """Paths of the variables that L1 and L2 may apply to."""
+        return {p for p, w in self.Weights().items() if w.trainable and w.regularize}
+
+    def NumParameters(self) -> int:
+        """Number of trainable scalars; also under `ShapesOnly`."""
+        return sum(math.prod(w.shape) for w in self.Weights().values() if w.trainable)
+
+    # Inside.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith('_'):
+            items = value if isinstance(value, (list, tuple)) else [value]
+            if any(isinstance(item, BaseLayer) for item in items):
+                raise TypeError(
+                    f'{type(self).__name__}.{name}: a layer is created with '
+                    f'self.CreateChild({name!r}, params), not stored as an attribute. '
+                    'To share one, use self.ShareChild.'
+                )
+        super().__setattr__(name, value)
+
+    def _CheckNew(self, name: str) -> None:
+        if not self._building:
+            raise RuntimeError(
+                f'{type(self).__name__}: {name!r} is created after __init__; '
+                'children and variables are created in __init__ only.'
+            )
+        if not _NAME.fullmatch(name):
+            raise ValueError(f'{name!r} is no name for a child or variable: use {_NAME.pattern}.')
+        if name in self._weights or name in self._children or hasattr(self, name):
+            raise ValueError(f'{type(self).__name__} at {self.path!r} already has a {name!r}.')
+
+    def _Build(self, name: str, params: Any, kwargs: dict[str, Any]) -> BaseLayer:
+        p = params.Copy()
+        if not isinstance(p, hyperparams.InstantiableParams) or not issubclass(p.cls, BaseLayer):
+            raise TypeError(f'{self._Join(name)}: Params of a layer are wanted, got {params!r}.')
+        p.name = name
+        for key in ('fprop_dtype', 'params_init', 'random_seed'):
+            if p.Get(key) is None and self.params.Get(key) is not None:
+                setattr(p, key, self.params.Get(key))
+        path = self._Join(name)
+        p.SetLabel(path.replace('/', '.'))
+        before = getattr(_building, 'path', '')
+        _building.path = path
+        try:
+            return p.Instantiate(**kwargs)
+        finally:
+            _building.path = before
+
+    def _Register(self, name: str, child: BaseLayer) -> None:
+        if name in self._children or name in self._weights:
+            raise ValueError(f'{type(self).__name__} at {self.path!r} already has a {name!r}.')
+        self._children[name] = child
+
+    def _Join(self, name: str) -> str:
+        return f'{self._layer_path}/{name}' if self._layer_path else name
+
+
+class _Vars:
+    """The float32 variables of a layer, as attributes."""
+
+    def __init__(self, layer: BaseLayer):
+        self.__dict__['_layer'] = layer
+
+    def __getattr__(self, name: str) -> tf.Variable:
+        try:
+            return self._layer._variables[name]
+        except KeyError:
+            layer = self._layer
+            what = f'{type(layer).__name__} at {layer.path!r}'
+            if name in layer._weights:
+                raise AttributeError(f'{what} was built under ShapesOnly: no variables.') from None
+            known = ', '.join(layer._weights) or 'none'
+            raise AttributeError(f'{what} has no variable {name!r}; it has: {known}.') from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError('Variables are created with CreateVariable.')
+
+
+class _Theta(_Vars):
+    """The variables of a layer as the forward pass sees them, as attributes."""
+
+    def __init__(self, layer: BaseLayer, cast: bool):
+        super().__init__(layer)
+        self.__dict__['_cast'] = cast
+
+    def __getattr__(self, name: str) -> Any:
+        layer = self._layer
+        context = step.Current()
+        hoisted = LoopValue(layer, name) if self._cast else None
+        if hoisted is not None:
+            return hoisted
+        value: Any = super().__getattr__(name)
+        if context.substitutes:
+            value = context.substitutes.get(value.ref(), value)
+        if context.vn_std is not None and context.training and layer._weights[name].trainable:
+            seed = step.WeightSeed(layer._Join(name))
+            noise = tf.random.stateless_normal(value.shape, seed)
+            value = value + context.vn_std * noise
+        return tf.cast(value, layer.dtype) if self._cast and layer.dtype != tf.float32 else value
+
+
+@contextlib.contextmanager
+def Hoisted(layer: BaseLayer) -> Iterator[None]:
+    """Inside, theta of `layer` and of all below it is what it was at the entry.
+
+    For loops (a search, a recurrent network), which would read and cast every variable anew in
+    every turn:
+
+        with base.Hoisted(self.decoder):
+            tf.while_loop(...)
+
+    Only inside a step context, and not around anything that is differentiated through a function
+    boundary (`Remat`, tf.custom_gradient).
+    """
+    context = step.Current()
+    before = context.hoisted
+    values = dict(before or {})
+    for each in layer.Descendants():
+        values.update({(id(each), name): v for name, v in each.LoopValues().items()})
+    context.hoisted = values
+    try:
+        yield
+    finally:
+        context.hoisted = before
+
+
+def LoopValue(layer: BaseLayer, name: str) -> Optional[tf.Tensor]:
+    """What `layer.LoopValues()` gave for `name`, inside `Hoisted`; None elsewhere."""
+    return (step.Current().hoisted or {}).get((id(layer), name))
+
+
+def Remat(layer: BaseLayer, *args: Any) -> Any:
+    """`layer.FProp(*args)`, computed again in the backward pass instead of being kept.
+
+    Args:
+      layer: any layer.
+      *args: tensors or None. Gradients go to those of a floating type.
+
+    Returns:
+      What FProp returns. The gradients are those of FProp: draws of dropout are the same in the
+      second computation.
+    """
+    context = step.Current()
+    calls = dict(context._calls)
+    seen = []
+    # recompute_grad watches all that it is given, and warns about what has no gradient.
+    watched = [tf.is_tensor(arg) and arg.dtype.is_floating for arg in args]
+
+    def Forward(*floats: Any) -> Any:
+        rest = iter(floats)
+        inputs = [next(rest) if w else arg for arg, w in zip(args, watched)]
+        after = context._calls
+        context._calls = dict(calls)
+        try:
+            return layer.FProp(*inputs)
+        finally:
+            if seen:
+                context._calls = after
+            seen.append(True)
+
+    return tf.recompute_grad(Forward)(*[arg for arg, w in zip(args, watched) if w])
+
+
+def _Observed(fprop: Any) -> Any:
+    """FProp under the layer's name in profiles, shown to the step's observer."""
+
+    @functools.wraps(fprop)
+    def FProp(self: BaseLayer, *args: Any, **kwargs: Any) -> Any:
+        with tf.name_scope(self.params.name or type(self).__name__):
+            outputs = fprop(self, *args, **kwargs)
+        observer = step.Current().observer
+        return outputs if observer is None else observer(self.path, outputs)
+
+    return FProp
+
+
+def _Locking(init: Any) -> Any:
+    """__init__ behind which, once the outermost is done, nothing can be created."""
+
+    @functools.wraps(init)
+    def Init(self: BaseLayer, *args: Any, **kwargs: Any) -> None:
+        outermost = not getattr(self, '_building', False)
+        if not outermost:
+            init(self, *args, **kwargs)
+            return
+        init(self, *args, **kwargs)
+        if type(self).__init__ is Init:
+            self._building = False
+
+    return Init
+
+
+def _Identifier(name: str) -> str:
+    """A name for tf.Variable and tf.Module: Keras' Adafactor refuses slashes."""
+    return re.sub(r'\W', '_', name) or 'layer'

@@ -1,0 +1,46 @@
+"""A linear map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.layers import base
+from lingvo_lite.layers.initializers import WeightInit
+
+
+class Linear(base.BaseLayer):
+    """y = x w + b.
+
+    x: [..., input_dim] -> y: [..., output_dim].
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('input_dim', REQUIRED, 'Size of the last axis of the input.', type=int)
+        p.Define('output_dim', REQUIRED, 'Size of the last axis of the output.', type=int)
+        p.Define('use_bias', True, 'Whether to add b.')
+        return p
+
+    def __init__(self, params: Any):
+        super().__init__(params)
+        p = self.params
+        self.CreateVariable('w', base.Weight([p.input_dim, p.output_dim]))
+        if p.use_bias:
+            bias = base.Weight([p.output_dim], init=WeightInit.Constant(0.0), regularize=False)
+            self.CreateVariable('b', bias)
+
+    def FProp(self, x: tf.Tensor) -> tf.Tensor:
+        """x: [..., input_dim] -> [..., output_dim], in the compute type."""
+        # [rows, input_dim]: one product over all leading axes is the fast path on CPUs.
+        rows = tf.reshape(tf.cast(x, self.dtype), [-1, self.params.input_dim])
+        y = tf.matmul(rows, self.theta.w)
+        if self.params.use_bias:
+            y = tf.nn.bias_add(y, self.theta.b)
+        shape = tf.concat([tf.shape(x)[:-1], [self.params.output_dim]], axis=0)
+        y = tf.reshape(y, shape)
+        y.set_shape(x.shape[:-1] + [self.params.output_dim])
+        return y

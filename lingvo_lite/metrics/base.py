@@ -1,0 +1,50 @@
+"""What a metric is."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Union
+
+
+class BaseMetric(abc.ABC):
+    """A number about a dataset, collected bit by bit.
+
+    A metric keeps what it takes to compute its value exactly (sums, counts, strings), never
+    values to be averaged again: merged metrics give what one metric would have that saw everything.
+
+    Attributes:
+      name: what it is called in summaries and in metrics.jsonl.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    @abc.abstractmethod
+    def Update(self, *args: Any, **kwargs: Any) -> None:
+        """Adds what was seen."""
+
+    @property
+    @abc.abstractmethod
+    def value(self) -> float:
+        """The number. Raises ValueError as long as nothing was added."""
+
+    @abc.abstractmethod
+    def Merge(self, other: BaseMetric) -> None:
+        """Adds what another metric of the same kind has collected, which stays as it is."""
+
+    @abc.abstractmethod
+    def Summary(self) -> dict[str, Union[float, str]]:
+        """All there is to report, by name, as JSON has it. Empty as long as nothing was added."""
+
+    def _CheckMergeable(self, other: BaseMetric) -> None:
+        if type(other) is not type(self):
+            raise TypeError(
+                f'{type(self).__name__} {self.name!r} cannot take in a {type(other).__name__}: '
+                'metrics are merged with their own kind.'
+            )
+
+    def _Empty(self) -> ValueError:
+        return ValueError(
+            f'{type(self).__name__} {self.name!r} has no value: nothing was added to it. '
+            'Is the dataset empty?'
+        )

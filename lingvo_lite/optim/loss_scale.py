@@ -1,0 +1,284 @@
+"""Loss scaling: keeps small float16 gradients from becoming 0.
+
+The loss is multiplied by a scale before gradients are taken, and the gradients are divided by it
+in float32. A scale that is too large makes some of them overflow; the step is skipped then and the
+scale goes down.
+
+This takes the place of keras.mixed_precision.LossScaleOptimizer and is not built on it, because
+that class (measured, Keras 3.15, TensorFlow 2.16):
+
+- looks at each replica's own gradients, so that one worker's overflow leaves the others waiting in
+  the next all-reduce for good; here the learner asks once, after the all-reduce, for all replicas;
+- goes over all gradients twice more, to divide and to check, and makes a step of 354 ms one of 374;
+- holds one optimizer, where a task may have several that share one backward pass, hence one scale;
+- has no floor, no ceiling and no log-max.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import tensorflow as tf
+
+from lingvo_lite import hyperparams
+
+
+class LossScale:
+    """A scale S, and how it follows what happens.
+
+    none: no scaling, no variables.
+    static: S = initial_scale for good.
+    backoff: after an overflow S / factor; after growth_steps steps without one S * factor
+      (Micikevicius et al., 2018, arXiv 1710.03740, section 3.2). As Keras', with bounds.
+    logmax: S such that an overflow is rare if the logarithm of the largest gradient is normally
+      distributed; see `LogMaxScale` (Kuchaiev et al., 2018, arXiv 1805.10387).
+
+    In all of them S stays between min_scale and max_scale. An overflow at min_scale cannot be
+    answered; `overflows_at_floor` counts these.
+
+        loss_scale = p.Instantiate()
+        with strategy.scope():
+            loss_scale.Build()
+        # in the replica function
+        scaled = loss_scale.ScaleLoss(loss)
+        grads = loss_scale.Unscale(grads_of_scaled)
+        # in cross-replica context, in every step, outside of any tf.cond
+        loss_scale.Update(finite)
+
+    Attributes:
+      enabled: False for none.
+      needs_max_gradient: whether `Update` needs the largest absolute gradient: for logmax.
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        """The Params of the loss scale."""
+        p = hyperparams.InstantiableParams(cls)
+        p.Define(
+            'method',
+            'backoff',
+            'How the scale is found.',
+            choices=('none', 'static', 'backoff', 'logmax'),
+        )
+        p.Define('initial_scale', 2.0**15, 'The scale of the first step.')
+        p.Define('min_scale', 1.0, 'The smallest scale.')
+        p.Define('max_scale', 2.0**24, 'The largest scale.')
+        p.Define('factor', 2.0, 'Of one change of backoff; of the largest rise of logmax.')
+        p.Define('growth_steps', 2000, 'backoff: steps without an overflow before it grows.')
+        p.Define('log_max', 16.0, 'logmax: log2 of what must not be exceeded; float16 ends at 16.')
+        p.Define('beta1', 0.99, 'logmax: decay of the mean.')
+        p.Define('beta2', 0.999, 'logmax: decay of the slow mean and the variance.')
+        p.Define(
+            'overflow_std_dev',
+            3.09,
+            'logmax: standard deviations between mean and log_max; 3.09 is 1 overflow in 1000.',
+        )
+        return p
+
+    @classmethod
+    def Check(cls, p: Any) -> None:
+        """Raises ConfigError if the values do not fit each other."""
+        if not 0.0 < p.min_scale <= p.initial_scale <= p.max_scale < math.inf:
+            raise hyperparams.Fail(
+                p,
+                f'min_scale={p.min_scale}, initial_scale={p.initial_scale}, '
+                f'max_scale={p.max_scale} must be greater than 0, finite and in this order.',
+            )
+        if p.factor <= 1.0:
+            raise hyperparams.Fail(p, f'factor={p.factor} must be greater than 1.', key='factor')
+        if p.growth_steps < 1:
+            raise hyperparams.Fail(
+                p, f'growth_steps={p.growth_steps} must be at least 1.', key='growth_steps'
+            )
+        for key in ('beta1', 'beta2'):
+            if not 0.0 < p.Get(key) < 1.0:
+                raise hyperparams.Fail(p, f'{key}={p.Get(key)} must be in (0, 1).', key=key)
+
+    def __init__(self, params: Any):
+        self.params = params
+        self.enabled = params.method != 'none'
+        self.needs_max_gradient = params.method == 'logmax'
+        self._state: dict[str, tf.Variable] = {}
+
+    def Build(self) -> None:
+        """Creates the variables. Called once, in the strategy's scope.
+
+        Raises:
+          RuntimeError: if it was called before.
+        """
+        p = self.params
+        if self._state:
+            raise RuntimeError('LossScale.Build was called before.')
+        if p.method in ('none', 'static'):
+            return
+        self._Create('scale', p.initial_scale)
+        self._Create('overflows_at_floor', 0)
+        if p.method == 'backoff':
+            self._Create('good_steps', 0)
+        else:
+            for name in ('observations', 'mean', 'slow_mean', 'slow_mean_square'):
+                self._Create(name, 0 if name == 'observations' else 0.0)
+
+    @property
+    def scale(self) -> Any:
+        """S: float32 scalar, a variable where it can change."""
+        if self.params.method == 'none':
+            return tf.constant(1.0)
+        if self.params.method == 'static':
+            return tf.constant(self.params.initial_scale, tf.float32)
+        return self._Built()['scale']
+
+    @property
+    def overflows_at_floor(self) -> Any:
+        """int64 scalar: how many overflows in a row found S at min_scale; 0 while it can fall."""
+        if self.params.method in ('none', 'static'):
+            return tf.constant(0, tf.int64)
+        return self._Built()['overflows_at_floor']
+
+    def State(self) -> dict[str, tf.Variable]:
+        """{name: variable}: all that a restart needs. Empty for none and static."""
+        return dict(self._state)
+
+    def ScaleLoss(self, loss: tf.Tensor) -> tf.Tensor:
+        """S * loss, float32 scalar."""
+        return self.scale * tf.cast(loss, tf.float32) if self.enabled else loss
+
+    def Unscale(self, grads: Mapping[str, Optional[tf.Tensor]]) -> dict[str, Optional[tf.Tensor]]:
+        """g / S in float32 for each gradient g of the scaled loss; None stays None."""
+        if not self.enabled:
+            return dict(grads)
+        inverse = 1.0 / self.scale
+        return {
+            path: None if grad is None else tf.cast(grad, tf.float32) * inverse
+            for path, grad in grads.items()
+        }
+
+    def Update(self, finite: tf.Tensor, max_gradient: Optional[tf.Tensor] = None) -> None:
+        """Finds the scale of the next step.
+
+        Called in every step, in cross-replica context or in that of every replica, but not in a
+        tf.cond.
+
+        Args:
+          finite: bool scalar, the same for all replicas: whether all gradients of all replicas are.
+          max_gradient: float32 scalar, the largest absolute value of the unscaled gradients summed
+            over replicas, for logmax; any value when they are not finite.
+
+        Raises:
+          ValueError: if max_gradient is missing and needed.
+        """
+        p = self.params
+        if p.method in ('none', 'static'):
+            return
+        state = self._Built()
+        old = {name: tf.convert_to_tensor(variable) for name, variable in state.items()}
+        if p.method == 'backoff':
+            scale, good = BackOffScale(old['scale'], old['good_steps'], finite, p)
+            new = {'good_steps': good}
+        else:
+            if max_gradient is None:
+                raise ValueError('LossScale.Update needs max_gradient with method=logmax.')
+            scale, new = LogMaxScale(old, finite, max_gradient, p)
+        new['scale'] = tf.clip_by_value(scale, p.min_scale, p.max_scale)
+        hit = tf.logical_and(tf.logical_not(finite), old['scale'] <= p.min_scale)
+        new['overflows_at_floor'] = tf.where(hit, old['overflows_at_floor'] + 1, 0)
+        for name, value in new.items():
+            state[name].assign(value)
+
+    def _Create(self, name: str, value: float) -> None:
+        self._state[name] = tf.Variable(
+            value,
+            trainable=False,
+            dtype=tf.float32 if isinstance(value, float) else tf.int64,
+            name=f'loss_scale_{name}',
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+
+    def _Built(self) -> dict[str, tf.Variable]:
+        if not self._state:
+            raise RuntimeError('LossScale.Build must be called first, in the strategy scope.')
+        return self._state
+
+
+def BackOffScale(
+    scale: tf.Tensor, good_steps: tf.Tensor, finite: tf.Tensor, p: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Down after an overflow, up after a long time without one.
+
+    Args:
+      scale: float32 scalar, S of this step.
+      good_steps: int64 scalar, steps without an overflow since S last changed, before this one.
+      finite: bool scalar, whether this step is without one.
+      p: Params of LossScale.
+
+    Returns:
+      S and good_steps for the next step; S without its bounds.
+    """
+    grows = tf.logical_and(finite, good_steps + 1 >= p.growth_steps)
+    change = tf.where(finite, tf.where(grows, p.factor, 1.0), 1.0 / p.factor)
+    stays = tf.logical_and(finite, tf.logical_not(grows))
+    return scale * change, tf.where(stays, good_steps + 1, 0)
+
+
+def LogMaxScale(
+    old: Mapping[str, tf.Tensor], finite: tf.Tensor, max_gradient: tf.Tensor, p: Any
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """S = 2^(log_max - (mean + overflow_std_dev * sigma)), at most `factor` times the S before.
+
+    With x = log2(max_gradient), or log_max in a step that overflowed:
+      mean: bias-corrected moving average of x with beta1,
+      sigma^2 = E[x^2] - E[x]^2, both bias-corrected moving averages with beta2.
+
+    An overflow before the first finite gradient says nothing but that S was too large: S / factor.
+    A largest gradient of 0 says nothing at all and leaves everything as it is. (OpenSeq2Seq, whose
+    formula this is, feeds 2^log_max into the statistics of logarithms, writes 16 for log_max, and
+    lets log2(0) into the averages.)
+
+    Args:
+      old: scale, observations, mean, slow_mean, slow_mean_square; the averages are kept without
+        their bias correction.
+      finite: bool scalar.
+      max_gradient: float32 scalar, of unscaled gradients.
+      p: Params of LossScale.
+
+    Returns:
+      S for the next step, without its bounds, and the new statistics by name.
+    """
+    seen = old['observations'] > 0
+    positive = tf.logical_and(finite, max_gradient > 0.0)
+    counts = tf.logical_or(positive, tf.logical_and(tf.logical_not(finite), seen))
+    # The unused branch of a where must not be nan or inf either.
+    x = tf.math.log(tf.where(positive, max_gradient, 1.0)) / math.log(2.0)
+    x = tf.where(finite, x, p.log_max)
+
+    observations = old['observations'] + 1
+    mean = _Moved(old['mean'], x, p.beta1)
+    slow_mean = _Moved(old['slow_mean'], x, p.beta2)
+    slow_mean_square = _Moved(old['slow_mean_square'], tf.square(x), p.beta2)
+    n = tf.cast(observations, tf.float32)
+    correction, slow_correction = _Correction(p.beta1, n), _Correction(p.beta2, n)
+    variance = slow_mean_square / slow_correction - tf.square(slow_mean / slow_correction)
+    sigma = tf.sqrt(tf.maximum(variance, 0.0))
+    log_scale = p.log_max - (mean / correction + p.overflow_std_dev * sigma)
+    wanted = tf.minimum(tf.pow(2.0, log_scale), old['scale'] * p.factor)
+
+    unknown = tf.where(finite, old['scale'], old['scale'] / p.factor)
+    statistics = {
+        'observations': observations,
+        'mean': mean,
+        'slow_mean': slow_mean,
+        'slow_mean_square': slow_mean_square,
+    }
+    kept = {name: tf.where(counts, value, old[name]) for name, value in statistics.items()}
+    return tf.where(counts, wanted, unknown), kept
+
+
+def _Moved(average: tf.Tensor, value: tf.Tensor, decay: float) -> tf.Tensor:
+    return decay * average + (1.0 - decay) * value
+
+
+def _Correction(decay: float, n: tf.Tensor) -> tf.Tensor:
+    """1 - decay^n, without the cancellation that would pass for a variance where decay^n is 1."""
+    return -tf.math.expm1(n * math.log(decay))

@@ -1,0 +1,239 @@
+"""Where a loss or gradient that is not finite comes from.
+
+The batch of the step is run again, with a check behind every layer. Of the outputs, the first bad
+one in forward order is the cause. If all outputs are finite, the gradients are looked at, and the
+first bad one in the order of the backward pass is the cause: all that come behind it are bad too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.training import learner as learner_lib
+from lingvo_lite.training import replica_function, step_result
+
+
+class NotFiniteError(RuntimeError):
+    """Training stopped because the loss or the gradients are not finite."""
+
+
+class Finding(NamedTuple):
+    """The cause.
+
+    Attributes:
+      kind: 'batch', 'variable', 'output', 'gradient' or 'none'.
+      path: of the batch's field, the variable or the layer; '' for 'none'.
+    """
+
+    kind: str
+    path: str
+
+
+def Diagnose(
+    learner: learner_lib.Learner,
+    batches: Sequence[NestedMap],
+    result: step_result.StepResult,
+    folder: str,
+) -> NotFiniteError:
+    """The error to stop with; saves the batch on the way.
+
+    Args:
+      learner: just behind a step that was skipped. On several workers all must call this.
+      batches: of that step.
+      result: of that step.
+      folder: where bad_batch-<step>.npz is written.
+    """
+    numbers = result.Read()
+    step = numbers.step - 1
+    path = os.path.join(folder, f'bad_batch-{step:08d}.npz')
+    SaveBatch(path, batches)
+    finding = Find(learner, batches, step, numbers.get('loss_scale'))
+    task = type(learner.task).__name__
+    cause = {
+        'batch': f'The batch itself is not finite: {finding.path}.',
+        'variable': f'The variable {finding.path} itself is not finite.',
+        'output': f'First bad layer: {finding.path or task}.',
+        'gradient': f'First bad layer: {finding.path or task} (its gradient).',
+        'none': f'No layer is bad: look at what {task} computes outside of its layers.',
+    }[finding.kind]
+    what = 'loss' if not np.isfinite(numbers.loss) else 'gradient norm'
+    value = numbers.loss if what == 'loss' else numbers.grad_norm
+    scale = f' Loss scale: {numbers.loss_scale:g}.' if 'loss_scale' in numbers else ''
+    return NotFiniteError(f'Step {step}: {what} is {value}. {cause}{scale} Batch saved to {path}.')
+
+
+def Find(
+    learner: learner_lib.Learner,
+    batches: Sequence[NestedMap],
+    step: int,
+    loss_scale: Optional[float] = None,
+) -> Finding:
+    """What is the first to be not finite when a batch is run.
+
+    Args:
+      learner: its variables are those that the step started from.
+      batches: for each replica of this worker.
+      step: number of the step, which decides about dropout.
+      loss_scale: of the step; None for the present one.
+    """
+    for replica, batch in enumerate(batches):
+        for field, value in batch.FlattenItems():
+            value = np.asarray(value)
+            if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+                return Finding('batch', f'{field} (replica {replica})')
+    for path, variable in learner.task.AllVariables().items():
+        if not np.isfinite(variable.numpy()).all():
+            return Finding('variable', path)
+    seen = _Watch(learner, batches, step, loss_scale)
+    for path, output_bad, _ in seen.layers:
+        if output_bad:
+            return Finding('output', path)
+    order = {path: i for i, (path, _, _) in enumerate(seen.layers)}
+    bad = {path for path, _, gradient_bad in seen.layers if gradient_bad}
+    bad |= {path.rpartition('/')[0] for path in seen.bad_variables}
+    if bad:
+        return Finding('gradient', max(bad, key=lambda path: order.get(path, -1)))
+    return Finding('none', '')
+
+
+def SaveBatch(path: str, batches: Sequence[NestedMap]) -> None:
+    """Writes batches as npz: 'replica_0.source.ids' and so on. `LoadBatch` reads it."""
+    arrays = {}
+    for replica, batch in enumerate(batches):
+        for field, value in batch.FlattenItems():
+            value = np.asarray(value)
+            if value.dtype == object:  # strings; npz would pickle them
+                value = value.astype(np.bytes_)
+            arrays[f'replica_{replica}.{field}'] = value
+    np.savez(path, **arrays)
+
+
+def LoadBatch(path: str) -> list[NestedMap]:
+    """The batches in a file that `SaveBatch` wrote."""
+    batches: list[NestedMap] = []
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            replica, *parents, last = key.split('.')
+            number = int(replica.rpartition('_')[2])
+            while len(batches) <= number:
+                batches.append(NestedMap())
+            node = batches[number]
+            for parent in parents:
+                node = node.setdefault(parent, NestedMap())
+            node[last] = arrays[key]
+    return batches
+
+
+class _Seen(NamedTuple):
+    """What a run with a check behind every layer saw.
+
+    Attributes:
+      layers: (path, whether its output is bad, whether the gradient of that is bad), in the order
+        in which the layers were done.
+      bad_variables: paths of variables whose gradient is bad.
+    """
+
+    layers: list[tuple[str, bool, bool]]
+    bad_variables: list[str]
+
+
+def _Watch(
+    learner: learner_lib.Learner,
+    batches: Sequence[NestedMap],
+    step: int,
+    loss_scale: Optional[float],
+) -> _Seen:
+    recorders: list[_Recorder] = []
+    strategy = learner.strategy
+
+    def OnReplica(batch: NestedMap) -> tf.Tensor:
+        recorder = _Recorder()
+        recorders.append(recorder)
+        settings = learner.Settings(tf.constant(step, tf.int64))
+        if loss_scale is not None and settings.scale is not None:
+            settings = settings._replace(scale=tf.constant(loss_scale, tf.float32))
+        learner.gradient(batch, settings, recorder)
+        bad = recorder.Bad()
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync > 1:
+            bad = replica.all_reduce(tf.distribute.ReduceOp.SUM, bad)
+        return bad
+
+    def Body(batch: Any) -> tf.Tensor:
+        bad = strategy.run(OnReplica, args=(batch,))
+        return replica_function.FirstLocal(strategy, bad)
+
+    bad = replica_function.ReplicaFunction(strategy, Body, 'first bad layer')(batches).numpy() > 0
+    recorder = recorders[0]
+    count = len(recorder.paths)
+    layers = [(path, bool(bad[i]), bool(bad[count + i])) for i, path in enumerate(recorder.paths)]
+    variables = [p for p, is_bad in zip(recorder.variables, bad[2 * count :]) if is_bad]
+    return _Seen(layers, variables)
+
+
+class _Recorder:
+    """A gradients.Recorder that notes what is not finite.
+
+    Attributes:
+      paths: of the layer of each output seen, in forward order.
+      variables: {path: gradients of the variable}.
+    """
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.variables: dict[str, list[tf.Tensor]] = {}
+        self._outputs: list[tf.Tensor] = []
+        self._gradients: list[list[tf.Tensor]] = []
+        self._graph = tf.compat.v1.get_default_graph()
+
+    def __call__(self, path: str, outputs: Any) -> Any:
+        return tf.nest.map_structure(lambda value: self._Note(path, value), outputs)
+
+    def Tensors(self) -> list[tf.Tensor]:
+        return list(self._outputs)
+
+    def SetGradients(
+        self, seen: Sequence[Optional[tf.Tensor]], variables: Mapping[str, Optional[tf.Tensor]]
+    ) -> None:
+        # A layer seen only in the backward pass, by rematerialization, has no gradient here.
+        for gradients, gradient in zip(self._gradients, seen):
+            if gradient is not None:
+                gradients.append(tf.convert_to_tensor(gradient))
+        for path, gradient in variables.items():
+            if gradient is not None:
+                self.variables.setdefault(path, []).append(tf.convert_to_tensor(gradient))
+
+    def Bad(self) -> tf.Tensor:
+        """float32 [outputs + outputs + variables]: 1 where an output, its gradient, a variable's
+        gradient is not finite.
+        """
+        flags = [_IsBad([output]) for output in self._outputs]
+        flags += [_IsBad(gradients) for gradients in self._gradients]
+        flags += [_IsBad(gradients) for gradients in self.variables.values()]
+        return tf.stack(flags)
+
+    def _Note(self, path: str, value: Any) -> Any:
+        # What is computed inside a loop's own graph cannot be looked at from outside.
+        if not isinstance(value, tf.Tensor) or not value.dtype.is_floating:
+            return value
+        if value.graph is not self._graph:
+            return value
+        value = tf.identity(value)
+        self.paths.append(path)
+        self._outputs.append(value)
+        self._gradients.append([])
+        return value
+
+
+def _IsBad(values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """1.0 if anything in `values` is not finite, else 0.0."""
+    if not values:
+        return tf.constant(0.0)
+    fine = [tf.reduce_all(tf.math.is_finite(value)) for value in values]
+    return 1.0 - tf.cast(tf.reduce_all(tf.stack(fine)), tf.float32)

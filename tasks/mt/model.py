@@ -1,0 +1,149 @@
+"""A Transformer that translates (Vaswani et al., 2017, arXiv 1706.03762)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from lingvo_lite import task
+from lingvo_lite.decoding import scorers, search
+from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.layers import base, dropout, embedding, positions, softmax, transformer
+from lingvo_lite.metrics import bleu
+from lingvo_lite.nested_map import NestedMap
+
+
+class TransformerModel(task.BaseTask):
+    """Encoder, decoder, and one embedding that source, target and softmax share.
+
+    batch:
+      source.ids, source.paddings: [batch, source_time].
+      target.ids: [batch, target_time], <s> and the tokens; target.labels: the tokens and </s>.
+      target.paddings, target.weights: [batch, target_time].
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('vocab_size', REQUIRED, 'Number of tokens, shared by both languages.', type=int)
+        p.Define('model_dim', REQUIRED, 'Size of the embeddings and of all layers.', type=int)
+        p.Define('bos_id', 1, 'Id of <s>, the token in front of every translation.')
+        p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
+        p.Define('embedding', embedding.Embedding.Params(), 'Token embedding, shared.')
+        p.Define('position', positions.Sinusoid.Params(), 'Added to the embeddings.')
+        p.Define('input_dropout', dropout.Dropout.Params(), 'On the sum of both.')
+        p.Define('encoder', transformer.TransformerEncoder.Params(), 'Encoder stack.')
+        p.Define('decoder', transformer.TransformerDecoder.Params(), 'Decoder stack.')
+        p.Define('softmax', softmax.SoftmaxLoss.Params(), 'Output and loss.')
+        p.Define('search', search.Search.Params(), 'How translations are searched.')
+        return p
+
+    def __init__(self, params: Any):
+        super().__init__(params)
+        p = self.params
+        dims = {'vocab_size': p.vocab_size, 'model_dim': p.model_dim}
+        self.CreateChild('embedding', p.embedding.Copy().Set(**dims))
+        self.CreateChild('position', p.position.Copy().Set(model_dim=p.model_dim))
+        self.CreateChild('input_dropout', p.input_dropout)
+        self.CreateChild('encoder', p.encoder.Copy().Set(model_dim=p.model_dim))
+        self.CreateChild('decoder', p.decoder.Copy().Set(model_dim=p.model_dim))
+        self.CreateChild('softmax', p.softmax.Copy().Set(**dims), embedding=self.embedding)
+        self._search = p.search.Instantiate()
+
+    def ComputePredictions(self, batch: NestedMap) -> NestedMap:
+        """Decoder outputs for the known target: x [batch, target_time, model_dim]."""
+        source = self.Encode(batch)
+        x = self.decoder.FProp(
+            self._Embed(batch.target.ids), batch.target.paddings, source, batch.source.paddings
+        )
+        return NestedMap(x=x)
+
+    def ComputeLoss(self, predictions: NestedMap, batch: NestedMap) -> NestedMap:
+        """Cross-entropy, a mean over target tokens."""
+        out = self.softmax.FProp(predictions.x, batch.target.labels, batch.target.weights)
+        return NestedMap(
+            terms={'loss': (out.loss_sum, out.weight_sum)},
+            metrics={
+                'log_pplx': (out.log_pplx_sum, out.weight_sum),
+                'fraction_of_correct_next_step_preds': (out.correct_sum, out.weight_sum),
+            },
+            per_example={'loss': out.per_example_loss},
+        )
+
+    def Decode(self, batch: NestedMap, others: Sequence[TransformerModel] = ()) -> NestedMap:
+        """Translations: ids, lengths, scores (see `search.Search.Decode`)."""
+        scorer = self.Scorer(batch)
+        if others:
+            scorer = scorers.Ensemble([scorer, *(other.Scorer(batch) for other in others)])
+        lengths = tf.reduce_sum(1.0 - batch.source.paddings, axis=1)
+        with contextlib.ExitStack() as stack:
+            for each in (self, *others):
+                stack.enter_context(base.Hoisted(each))
+            limits = self._search.MaxLengths(lengths)
+            return self._search.Decode(scorer, limits, example_ids=batch.id)
+
+    def Scorer(self, batch: NestedMap) -> scorers.Scorer:
+        """What the search asks for next tokens."""
+        return _Scorer(self, batch)
+
+    def CreateDecoderMetrics(self) -> dict[str, Any]:
+        return {'bleu': bleu.CorpusBleu(), 'chrf': bleu.ChrF()}
+
+    def PostProcessDecodeOut(self, decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
+        records = []
+        flat = [
+            ids[:length].tolist()
+            for row, lengths in zip(decoded.ids, decoded.lengths)
+            for ids, length in zip(row, lengths)
+        ]
+        texts = inputs.tokenizer.Decode(flat)
+        num = decoded.ids.shape[1]
+        for row, example in enumerate(decoded.id):
+            strings = inputs.Strings(int(example))
+            kept = [n for n in range(num) if np.isfinite(decoded.scores[row, n])]
+            hypotheses = [texts[row * num + n] for n in kept]
+            record = {
+                'id': int(example),
+                'source': strings.source,
+                'hypotheses': hypotheses,
+                'scores': [round(float(decoded.scores[row, n]), 6) for n in kept],
+            }
+            if strings.Get('target') is not None:
+                record['reference'] = strings.target
+                for metric in (metrics or {}).values():
+                    metric.Update(hypotheses[0] if hypotheses else '', strings.target)
+            records.append(record)
+        return records
+
+    def Encode(self, batch: NestedMap) -> tf.Tensor:
+        """The encoded source: [batch, source_time, model_dim]."""
+        return self.encoder.FProp(self._Embed(batch.source.ids), batch.source.paddings)
+
+    def _Embed(self, ids: tf.Tensor, position: Optional[tf.Tensor] = None) -> tf.Tensor:
+        """ids: [batch, time] -> [batch, time, model_dim]; at a step, ids of one position."""
+        return self.input_dropout(self.position.FProp(self.embedding.FProp(ids), position))
+
+
+class _Scorer(scorers.Scorer):
+    """The decoder, step by step."""
+
+    def __init__(self, model: TransformerModel, batch: NestedMap):
+        self._model = model
+        self._batch = batch
+        self.bos_id = model.params.bos_id
+        self.eos_id = model.params.eos_id
+
+    def Init(self) -> NestedMap:
+        return self._model.decoder.InitStates(
+            self._model.Encode(self._batch), self._batch.source.paddings
+        )
+
+    def Step(self, ids: tf.Tensor, position: tf.Tensor, state: NestedMap) -> Any:
+        model = self._model
+        x = model._Embed(ids[:, None], position)[:, 0]
+        x, state = model.decoder.ExtendStep(x, state)
+        return model.softmax.Logits(x), state, None

@@ -1,0 +1,54 @@
+"""English number words to German ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingvo_lite import experiment, registry
+from lingvo_lite.inputs import tokenizers
+from lingvo_lite.optim import optimizers, schedules
+from lingvo_lite.tasks.mt import input as mt_input
+from lingvo_lite.tasks.mt.params import wmt
+
+
+@registry.Register
+class NumbersEnDe(experiment.BaseExperiment):
+    """'two hundred and five plus seventeen' -> 'zweihundertfünf plus siebzehn'.
+
+    Trains in two minutes on two CPU cores; the numbers of Dev and Test are not in Train.
+    """
+
+    def Task(self) -> Any:
+        p = wmt.Transformer(vocab_size=256, dim=128, hidden=256, heads=4, layers=2, rate=0.1)
+        p.search.Set(method='beam', beam_size=4, length_normalization=0.6)
+        p.train.learning_rate = 1.0
+        p.train.lr_schedule = schedules.Transformer.Params().Set(model_dim=128, warmup_steps=400)
+        p.train.optimizer = optimizers.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
+        p.train.max_steps = 1500
+        p.train.save_interval_steps = 500
+        p.eval.best_metric = 'decode_dev/bleu'
+        p.eval.best_mode = 'max'
+        return p
+
+    def Tiny(self) -> Any:
+        return wmt.Shrink(self.Task())
+
+    def Train(self) -> Any:
+        return self._Input('train').Set(tokens_per_batch=8192)
+
+    def Dev(self) -> Any:
+        return self._Input('dev')
+
+    def Test(self) -> Any:
+        return self._Input('test')
+
+    def _Input(self, split: str) -> Any:
+        p = mt_input.NumbersInput.Params()
+        p.source_file = f'{mt_input.NUMBERS}/{split}.en'
+        p.target_file = f'{mt_input.NUMBERS}/{split}.de'
+        files = [f'{mt_input.NUMBERS}/train.{language}' for language in ('en', 'de')]
+        p.tokenizer = tokenizers.SentencePieceTokenizer.Params().Set(
+            vocab_size=self.Task().vocab_size, train_files=files
+        )
+        p.tokens_per_batch = 8192
+        return p

@@ -1,0 +1,37 @@
+"""What all tests share: quiet logs, two logical CPUs for replicas, and step contexts."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import pytest
+import tensorflow as tf
+
+from lingvo_lite import step
+
+# Before anything else touches a device: they cannot be changed later.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture
+def training_step():
+    """The test runs inside a training step: number 3 of a run with seed 7."""
+    with step.Context(training=True, step=3, seed=7) as context:
+        yield context
+
+
+@pytest.fixture
+def inference_step():
+    """The test runs inside a step that does not train."""
+    with step.Context(training=False) as context:
+        yield context
+
+
+@pytest.fixture(scope='session')
+def two_replicas():
+    """MirroredStrategy over two logical CPUs."""
+    return tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])

@@ -1,0 +1,29 @@
+"""What `lingvo_lite inspect-input` shows."""
+
+import re
+
+from lingvo_lite.inputs import inspect, text
+
+
+def Make(folder):
+    (folder / 'x.en').write_text('one\nthree three\ntwo\n')
+    (folder / 'x.de').write_text('eins\ndrei drei drei\nzwei\n')
+    p = text.ParallelTextInput.Params()
+    return p.Set(source_file='x.en', target_file='x.de', batch_size=2).Instantiate()
+
+
+def test_shows_texts_lengths_padding_and_the_longest(data_folder):
+    shown = inspect.InspectBatches(Make(data_folder), num_batches=1, train=False)
+    assert shown.startswith('3 examples\n')
+    assert 'batch 0, epoch 0: 2 examples' in shown
+    # 'three three' and 'two' with </s> are 12 and 4 bytes, padded to 2 x 16.
+    assert 'source: 2 x 16, padding 50.0%' in shown
+    assert 'target: 2 x 16, padding 34.4%' in shown
+    assert 'source text: three three' in shown and 'target back: drei drei drei' in shown
+    assert re.search(r'longest: source 12, target 16 tokens, .*x\.en, line 2', shown)
+    assert shown.index('longest: source 12') < shown.index('longest: source 4')
+
+
+def test_says_when_there_are_no_more_batches(data_folder):
+    shown = inspect.InspectBatches(Make(data_folder), num_batches=5, train=False)
+    assert shown.count('batch ') == 2 and '(no more batches)' in shown

@@ -1,0 +1,36 @@
+"""Every public layer passes every check of testing/conformance.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from lingvo_lite.testing import conformance
+
+_NAMES = [case.name for case in conformance.CASES]
+_STEPPING = [case.name for case in conformance.CASES if case.steps]
+
+
+@pytest.mark.parametrize('name', _NAMES)
+@pytest.mark.parametrize('check', conformance.CHECKS, ids=lambda check: check.__name__)
+def test_layer(check, name):
+    check(conformance.SubjectOf(name))
+
+
+@pytest.mark.parametrize('name', _NAMES)
+def test_two_replicas_equal_one(name, two_replicas):
+    conformance.CheckReplicas(conformance.SubjectOf(name), two_replicas)
+
+
+@pytest.mark.parametrize('name', _STEPPING)
+def test_steps_equal_whole_sequence(name):
+    conformance.CheckSteps(conformance.SubjectOf(name))
+
+
+def test_every_public_layer_is_in_the_list():
+    assert conformance.MissingLayers() == []
+
+
+def test_a_layer_that_is_not_in_the_list_is_found(monkeypatch):
+    kept = [case for case in conformance.CASES if case.name != 'RmsNorm']
+    monkeypatch.setattr(conformance, 'CASES', kept)
+    assert conformance.MissingLayers() == ['lingvo_lite.layers.norm.RmsNorm']

@@ -1,0 +1,125 @@
+"""A tiny task with a loss by tokens and one by rows, and batches for it."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lingvo_lite import task
+from lingvo_lite.layers import linear
+from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.optim import optimizers
+from lingvo_lite.training import learner
+
+with contextlib.suppress(RuntimeError):  # another test module has used TensorFlow already
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+
+DIM, HIDDEN = 3, 5
+
+
+class TinyTask(task.BaseTask):
+    """Regression of y on x by two layers: squared error by token, absolute error by row."""
+
+    @classmethod
+    def Params(cls):
+        p = super().Params()
+        p.Define('by_row', False, 'Whether the term `row` is part of the loss.')
+        return p
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.CreateChild('first', linear.Linear.Params().Set(input_dim=DIM, output_dim=HIDDEN))
+        self.CreateChild('second', linear.Linear.Params().Set(input_dim=HIDDEN, output_dim=1))
+
+    def ComputePredictions(self, batch):
+        hidden = tf.tanh(self.first(batch.x))
+        # [batch, time]
+        return NestedMap(y=tf.cast(self.second(hidden)[..., 0], tf.float32))
+
+    def ComputeLoss(self, predictions, batch):
+        error = predictions.y - batch.y
+        by_example = tf.reduce_sum(batch.weights * error**2, axis=1)
+        terms = {'token': (tf.reduce_sum(by_example), tf.reduce_sum(batch.weights))}
+        if self.params.by_row:
+            by_row = tf.reduce_sum(batch.weights * tf.abs(error), axis=1)
+            terms['row'] = (
+                tf.reduce_sum(batch.row_weight * by_row),
+                tf.reduce_sum(batch.row_weight),
+            )
+        return NestedMap(
+            terms=terms,
+            metrics={'bias': (tf.reduce_sum(batch.weights * error), tf.reduce_sum(batch.weights))},
+            per_example={'squared_error': by_example},
+        )
+
+    def Decode(self, batch):
+        return NestedMap(y=self.ComputePredictions(batch).y, id=batch.id)
+
+
+def Batch(rows=4, time=6, seed=0, fill=0):
+    """Random data with lengths that differ by row; the last `fill` rows hold nothing."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, time + 1, rows)
+    lengths[rows - fill :] = 0
+    weights = (np.arange(time)[None] < lengths[:, None]).astype(np.float32)
+    real = np.arange(rows) < rows - fill
+    return NestedMap(
+        x=rng.normal(size=(rows, time, DIM)).astype(np.float32),
+        y=rng.normal(size=(rows, time)).astype(np.float32),
+        weights=weights,
+        id=np.where(real, np.arange(rows), -1),
+        row_weight=real.astype(np.float32),
+    )
+
+
+def Join(batches):
+    """The rows of several batches as one."""
+    return NestedMap({k: np.concatenate([b[k] for b in batches]) for k in batches[0]})
+
+
+def Params(**settings):
+    """Params of the task, with plain gradient descent."""
+    p = TinyTask.Params().Set(
+        **{'train.optimizer': optimizers.SGD.Params(), 'train.learning_rate': 0.1}
+    )
+    return p.Set(**settings)
+
+
+def Learner(params, strategy=None):
+    """A learner, with its task, in the scope of a strategy."""
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        built = params.Instantiate()
+    return learner.Learner(built, strategy)
+
+
+def Values(variables):
+    """{name: numpy array}."""
+    return {name: variable.numpy() for name, variable in variables.items()}
+
+
+def AssertClose(actual, wanted, rtol=1e-5, atol=1e-6):
+    """Two dicts of arrays agree."""
+    assert actual.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_allclose(actual[name], value, rtol=rtol, atol=atol, err_msg=name)
+
+
+@pytest.fixture(scope='session')
+def tiny():
+    """Everything above."""
+    return types.SimpleNamespace(**{k: v for k, v in globals().items() if k[0].isupper()})
+
+
+@pytest.fixture(scope='session')
+def two_replicas():
+    """A MirroredStrategy on two logical CPUs."""
+    devices = tf.config.list_logical_devices('CPU')
+    assert len(devices) >= 2, 'TensorFlow was in use before two logical CPUs were made.'
+    return tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])

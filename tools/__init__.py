@@ -1,0 +1,1 @@
+"""Commands that prepare data, run benchmarks and keep the repository in order."""
