@@ -10,6 +10,8 @@
 Exit codes: 0 the work is done; 1 it failed; 2 a mistake in the configuration, told in one line;
 130 stopped by Ctrl-C and 143 by SIGTERM, the trainer with everything saved.
 
+LINGVO_LITE_TRACEBACK=1 shows the stack trace of every error.
+
 TensorFlow is imported behind the reading of the flags: --help and a wrong flag answer at once.
 """
 
@@ -87,11 +89,25 @@ def _Guarded(command: str, run: Callable[[list[str]], int], argv: Optional[Seque
         line = ' '.join(str(error).split())
         print(f'{command}: {line}', file=sys.stderr)
         return CONFIG_ERROR
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:  # `lingvo_lite show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if not _SaysAll(error):
+            raise
+        print(f'{command}: {error}', file=sys.stderr)
+        return 1
+
+
+def _SaysAll(error: Exception) -> bool:
+    """Whether the message is what a user needs, and a stack trace would only hide it."""
+    if os.environ.get('LINGVO_LITE_TRACEBACK') or 'tensorflow' not in sys.modules:
+        return False
+    from lingvo_lite.jobs import failures
+
+    return isinstance(error, failures.EXPECTED)
 
 
 def _QuietTensorFlow() -> None:

@@ -695,7 +695,7 @@ def _Fits(value: Any, kind: type) -> bool:
 
 
 def _Hint(kind: type, value: Any) -> str:
-    if kind is bool and isinstance(value, str):
+    if kind is bool:
         return ' Write True or False.'
     if kind is Params and isinstance(value, type):
         return f' Use {value.__name__}.Params().'

@@ -26,6 +26,7 @@ _INDEX = r"""\[(?:0|-?[1-9]\d*|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")\]"""
 _INDICES = rf'(?:{_INDEX})*'
 _PART = re.compile(rf'({NAME.pattern})({_INDICES})')
 PATH = re.compile(rf'{NAME.pattern}{_INDICES}(?:\.{NAME.pattern}{_INDICES})*')
+_QUOTES = ' (a str stands in quotes)'
 _MAX_DEPTH = 30  # Python 3.9's parser gives up near 90.
 _MAX_BITS = 256  # Python 3.11 writes no int of more than 4300 digits.
 
@@ -224,8 +225,7 @@ def Parse(text: str) -> Any:
     except LiteralError:
         raise
     except (SyntaxError, RecursionError, MemoryError, ValueError):
-        quotes = '; a string needs quotes' if re.fullmatch(r'[\w./-]+', text.strip()) else ''
-        raise LiteralError(f'{text.strip()!r} is no literal{quotes}') from None
+        raise LiteralError(f'{text.strip()!r} is no literal{_QUOTES}') from None
 
 
 def ReadDType(name: str) -> Any:
@@ -284,7 +284,8 @@ def _Read(node: ast.expr) -> Any:
             return -value if isinstance(node.op, ast.USub) else value
     elif isinstance(node, ast.Call):
         return _ReadCall(node)
-    raise LiteralError(f'{ast.unparse(node)!r} is no literal')
+    quotes = _QUOTES if isinstance(node, (ast.Name, ast.Attribute)) else ''
+    raise LiteralError(f'{ast.unparse(node)!r} is no literal{quotes}')
 
 
 def _ReadDict(node: ast.Dict) -> dict[Any, Any]:

@@ -92,6 +92,8 @@ def run(
     state = scorer.Init()
     state = NestedMap(cache=_repeat(state.cache, beams), source=state.source)
     out = _output_buffers(live.results, tf.reduce_max(tf.concat([[1], live.limits], axis=0)))
+    shapes = _shape_invariants(live, state, out)
+    start = tf.nest.map_structure(_hide_sizes, (tf.constant(0), live, state, out), shapes)
 
     def Body(position, live, state, out):
         logits, state, attention = scorer.Step(tf.reshape(live.tokens, [-1]), position, state)
@@ -108,8 +110,8 @@ def run(
     _, live, _, out = tf.while_loop(
         lambda position, live, state, out: tf.reduce_any(tf.logical_not(live.done)),
         Body,
-        (tf.constant(0), live, state, out),
-        shape_invariants=_shape_invariants(live, state, out),
+        start,
+        shape_invariants=shapes,
     )
     out = _write(out, live, tf.range(tf.size(live.done)))
     return _finish(out, scorer.eos_id)
@@ -251,3 +253,23 @@ def _shape_invariants(live, state, out):
         ),
         tf.nest.map_structure(lambda x: x.shape, out),
     )
+
+
+def _hide_sizes(x, shape):
+    """x, of which the graph knows nothing but `shape`.
+
+    Where TensorFlow's graph optimizer knows the sizes that a loop starts with, it may take them for
+    those of every step: it follows sizes through values (`tf.fill([tf.size(x)], ...)` in a scorer
+    is enough) and does not go back when it finds that they change. Measured with 2.16.2: rows of a
+    wrong number, and an error at the first sentence that leaves. The optimizer does not look
+    through PlaceholderWithDefault.
+    """
+    if shape.is_fully_defined():
+        return x
+    sizes = [
+        tf.raw_ops.PlaceholderWithDefault(input=tf.shape(x)[axis], shape=[])
+        if size is None
+        else size
+        for axis, size in enumerate(shape.as_list())
+    ]
+    return tf.slice(x, [0] * len(sizes), sizes)

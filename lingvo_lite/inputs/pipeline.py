@@ -187,6 +187,7 @@ class BaseInput:
         replicas: int = 1,
         start: Optional[Mapping[str, Any]] = None,
         train: bool = True,
+        num_samples: int = 0,
     ) -> Feed:
         """Iterates over batches, from the first one or from `start` on.
 
@@ -200,6 +201,7 @@ class BaseInput:
           start: the `state` of a batch; the next one is the first to come. None: from the start.
           train: endless epochs, shuffled, without what is too long; otherwise every example
             exactly once, sorted by length, long ones first.
+          num_samples: when not training, only so many examples, the first of the source; 0: all.
 
         Returns:
           An iterator of Batch, with `Close()`.
@@ -211,12 +213,15 @@ class BaseInput:
             raise ValueError(
                 f'no rows for worker {worker} of {num_workers} with {replicas} replicas.'
             )
-        plans = self.Order(train).Walk(start)
+        few = num_samples and not train
+        plans = (self._MakeOrder(train, num_samples) if few else self.Order(train)).Walk(start)
         return Feed(self, plans, num_workers * replicas, worker * replicas, replicas, train)
 
-    def _MakeOrder(self, train: bool) -> AnyOrder:
+    def _MakeOrder(self, train: bool, num_samples: int = 0) -> AnyOrder:
         p = self.params
         lengths, usable = self._Lengths(train), self._Usable(train)
+        if num_samples:
+            usable = usable & (np.arange(len(usable)) < num_samples)
         limits = order_lib.Limits(p.tokens_per_batch, p.batch_size, tuple(p.bucket_upper_bound))
         if train:
             self._LogSkipped(lengths, usable, limits)

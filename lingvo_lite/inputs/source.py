@@ -308,7 +308,7 @@ class IterableSource:
             records a b c d e, size 2, start 1  ->  [c d], [e]
 
         Raises:
-          BadRecordError: if the iterable fails, with the number of the record.
+          BadRecordError: if a record is not UTF-8.
         """
         count, window = 0, []
         records = iter(self._open())
@@ -319,7 +319,7 @@ class IterableSource:
                 break
             except UnicodeDecodeError as error:
                 raise BadRecordError(
-                    f'{self.name}, record {count + 1:,}: not UTF-8 ({error.reason} '
+                    f'{self.name}, record {count + 1:,} or soon after: not UTF-8 ({error.reason} '
                     f'0x{error.object[error.start]:02x}).'
                 ) from None
             count += 1

@@ -9,15 +9,15 @@ from typing import Any, Optional
 
 
 def SetUpLogging() -> None:
-    """Sends the log of lingvo_lite to stderr, once for the process."""
-    logger = logging.getLogger('lingvo_lite')
-    if any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
-        return
-    handler = _StderrHandler()
-    handler.setFormatter(_Formatter())
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    """Sends all logs of this process to stderr in one form."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _StderrHandler) for handler in root.handlers):
+        handler = _StderrHandler()
+        handler.setFormatter(_Formatter())
+        root.addHandler(handler)
+    for name in ('lingvo_lite', 'absl'):
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger('tensorflow').propagate = False  # it has a handler of its own
 
 
 class _StderrHandler(logging.Handler):

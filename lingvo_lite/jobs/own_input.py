@@ -56,9 +56,10 @@ def Run(
     if read_from != '-' and not os.path.isfile(read_from):
         raise hyperparams.ConfigError(f'--input: there is no file {os.path.abspath(read_from)}.')
     with stopping.StopRequest('The window at work is given up') as stop:
-        prefixes = scoring.WaitFor(choice, run, stop.event)
-        if stop.event.is_set():
-            return stop.exit_code
+        try:
+            prefixes = choice.Prefixes(run)
+        except FileNotFoundError as error:
+            raise hyperparams.ConfigError(str(error)) from None
         devices = runtime.Start(device, single_worker=True)
         models = max(1, len(choice.checkpoints))
         with devices.strategy.scope():

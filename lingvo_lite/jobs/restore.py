@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any, NamedTuple, Optional
 
-from lingvo_lite.runs import checkpoints, rundir
+from lingvo_lite.runs import checkpoint_files, checkpoints, rundir
 
 _log = logging.getLogger(__name__)
 INPUT_STATE = '.input_state'
@@ -26,12 +26,12 @@ class Position(NamedTuple):
 
 def HasCheckpoint(run: rundir.RunDir) -> bool:
     """Whether the run has anything to go on from."""
-    return checkpoints.Latest(run.train) is not None
+    return checkpoint_files.Latest(run.train) is not None
 
 
 def PrefixOf(run: rundir.RunDir, step: int) -> str:
     """The checkpoint that the trainer writes at a step."""
-    return checkpoints.PrefixOf(run.train, step)
+    return checkpoint_files.PrefixOf(run.train, step)
 
 
 def Restore(run: rundir.RunDir, learner: Any, is_chief: bool) -> Optional[Position]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -20,6 +21,7 @@ from lingvo_lite.runs import atomic, best, metrics_log, rundir
 
 _log = logging.getLogger(__name__)
 _SHOWN = 8
+_DECODED = re.compile(r'decoded-(\d+)\.jsonl')
 
 
 class Pass(NamedTuple):
@@ -68,6 +70,10 @@ class Results:
     def CutBackTo(self, step: int) -> None:
         """Forgets the scores of later steps, which a restarted trainer will reach again."""
         self._log.CutBackTo(step)
+        for name in os.listdir(self.folder):
+            match = _DECODED.fullmatch(name)
+            if match and int(match[1]) > step:
+                os.remove(os.path.join(self.folder, name))
 
     def Commit(self, step: int, prefix: Optional[str], found: Pass) -> None:
         """Writes what a pass found.
@@ -119,17 +125,25 @@ class Results:
             _log.info('Step %d is the best so far.', step)
 
 
-def CheckSame(folder: str, text: str) -> None:
-    """Makes sure that all scores in a folder are of one kind; writes params.txt if it is new.
+def WriteParams(folder: str, params: Any, weights: str) -> None:
+    """Writes what the scores in a folder depend on besides the step, into its params.txt.
 
     Args:
       folder: of the results.
-      text: what the scores depend on besides the checkpoint: 'key : value' lines.
+      params: root Params: the task, and the input of the dataset.
+      weights: what is scored, in words.
+    """
+    atomic.Write(os.path.join(folder, 'params.txt'), _DependsOn(params, weights))
+
+
+def CheckParams(folder: str, params: Any, weights: str) -> None:
+    """As `WriteParams`, but all scores in the folder must be of one kind.
 
     Raises:
       hyperparams.ConfigError: if the folder holds scores made otherwise.
     """
     path = os.path.join(folder, 'params.txt')
+    text = _DependsOn(params, weights)
     if not os.path.exists(path):
         atomic.Write(path, text)
         return
@@ -148,6 +162,14 @@ def CheckSame(folder: str, text: str) -> None:
         f'{folder} holds scores made with other params; this job has {differing[0].strip()}. '
         'Use --folder=NAME for a folder of their own.'
     )
+
+
+def _DependsOn(params: Any, weights: str) -> str:
+    lines = [f'# weights: {weights}']
+    for line in params.ToText().split('\n'):
+        if not line.startswith(('model ', 'task.train.', 'task.eval.')) or 'samples_per' in line:
+            lines.append(line)
+    return '\n'.join(lines)
 
 
 def _Spread(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Optional
 from lingvo_lite import hyperparams
 from lingvo_lite.jobs import choice as choice_lib
 from lingvo_lite.jobs import configure, console, results, runtime, stopping
-from lingvo_lite.runs import checkpoints, following, rundir
+from lingvo_lite.runs import checkpoint_files, checkpoints, following, rundir
 
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
@@ -75,7 +75,7 @@ def Run(
         label = choice.Label(run)
         own = os.path.join(run.path, folder) if folder else f'{usual}_{label}' if label else usual
         with run.Lock(own, f'{make_pass.title} {dataset}'):
-            results.CheckSame(own, _WhatScoresDependOn(params, choice.Describe(run)))
+            results.CheckParams(own, params, choice.Describe(run))
             run.WriteCommand(sys.argv, own)
             job = Job(run, params, choice, stop.event)
             _Score(make_pass, job, own, device)
@@ -146,12 +146,14 @@ def LoadWeights(tasks: Sequence[Any], prefixes: Sequence[str], choice: choice_li
     """
     if choice.averages:
         step = choice_lib.RestoreAverage(prefixes, tasks[0].AllVariables())
-        _log.info('The average of %s.', _Names(prefixes))
+        _log.info('Step %d, the average of %s.', step, ', '.join(map(os.path.basename, prefixes)))
         return step
+    steps = []
     for task, prefix in zip(tasks, prefixes):
         averaged = choice_lib.Restore(prefix, task.AllVariables())
-        _log.info('%s%s.', prefix, ', moving averages' if averaged else '')
-    return max(choice_lib.StepOf(prefix) for prefix in prefixes)
+        steps.append(choice_lib.StepOf(prefix))
+        _log.info('Step %d%s.', steps[-1], ', moving averages' if averaged else '')
+    return max(steps)
 
 
 @contextlib.contextmanager
@@ -164,7 +166,7 @@ def _Held(job: Job, own: str) -> Iterator[list[str]]:
             try:
                 # One folder each: checkpoints of several runs may have one name.
                 copies = [
-                    checkpoints.LinkOrCopy(prefix, os.path.join(folder, str(i)))
+                    checkpoint_files.LinkOrCopy(prefix, os.path.join(folder, str(i)))
                     for i, prefix in enumerate(prefixes)
                 ]
             except FileNotFoundError:
@@ -201,16 +203,3 @@ def WaitFor(choice: choice_lib.Choice, run: rundir.RunDir, stop: threading.Event
             told = True
         stop.wait(_POLL_S)
     return []
-
-
-def _WhatScoresDependOn(params: Any, weights: str) -> str:
-    """Text of all that decides about a score besides the step."""
-    lines = [f'# weights: {weights}']
-    for line in params.ToText().split('\n'):
-        if not line.startswith(('model ', 'task.train.', 'task.eval.')) or 'samples_per' in line:
-            lines.append(line)
-    return '\n'.join(lines)
-
-
-def _Names(prefixes: Sequence[str]) -> str:
-    return ', '.join(os.path.basename(prefix) for prefix in prefixes)

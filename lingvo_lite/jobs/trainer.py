@@ -15,6 +15,7 @@ import tensorflow as tf
 from lingvo_lite import hyperparams
 from lingvo_lite.inputs import pipeline
 from lingvo_lite.jobs import (
+    choice,
     configure,
     console,
     decoding,
@@ -89,7 +90,8 @@ def Run(
             run.WriteVariables(table)
             run.WriteCommand(sys.argv)
         for name, dataset in scored.items():
-            training.AddScoring(name, dataset)
+            own = params.run.Copy().Set(input=params.inputs[name])
+            training.AddScoring(name, own, dataset)
         training.Run(inputs, profile_steps)
     return stop.exit_code
 
@@ -136,14 +138,21 @@ class Training:
         if devices.is_chief:
             self._OpenLogs()
 
-    def AddScoring(self, dataset: str, inputs: Any) -> None:
-        """Makes a dataset be evaluated and, if the task can, decoded after saves."""
+    def AddScoring(self, dataset: str, params: Any, inputs: Any) -> None:
+        """Makes a dataset be evaluated and, if the task can, decoded after saves.
+
+        Args:
+          dataset: its name.
+          params: the root Params with its input.
+          inputs: the input.
+        """
         passes: list[Any] = [evaluating.EvaluationPass]
         if decoding.CanDecode(self._task):
             passes.append(decoding.DecodingPass)
         for make_pass in passes:
             folder = self._run.Folder(make_pass.job, dataset)
             self._locks.enter_context(self._run.Lock(folder, 'trainer'))
+            results.WriteParams(folder, params, choice.Choice().Describe(self._run))
             kept = results.Results(folder, self._run, self._eval, self.position.step + 1)
             kept.CutBackTo(self.position.step)
             scorer = make_pass(
@@ -167,14 +176,7 @@ class Training:
             stack.callback(self._Close)
             progress = stack.enter_context(console.Progress(step, last_step, _log))
             if reason is None:
-                feed = stack.enter_context(
-                    inputs.Batches(
-                        num_workers=self._devices.num_workers,
-                        worker=self._devices.worker,
-                        replicas=self._devices.replicas,
-                        start=state,
-                    )
-                )
+                feed = stack.enter_context(self._Feed(inputs, state))
                 profiler = profiling.Profiler(self._run.train, profile_steps)
                 stack.callback(profiler.Close)
                 step, state, reason = self._Loop(feed, step, state, progress, profiler)
@@ -187,6 +189,17 @@ class Training:
                 _log.info('Finished at step %d: %s.', step, reason)
             elif self._devices.is_chief:
                 _log.info('Stopped at step %d; everything is saved.', step)
+
+    def _Feed(self, inputs: Any, state: Any) -> Any:
+        try:
+            return inputs.Batches(
+                num_workers=self._devices.num_workers,
+                worker=self._devices.worker,
+                replicas=self._devices.replicas,
+                start=state,
+            )
+        except ValueError as error:  # the data are not those that the run began with
+            raise hyperparams.ConfigError(f'{self._run.path}: {error}') from error
 
     def _FirstReason(self, step: int) -> Optional[str]:
         """Scores what a killed trainer left to be scored; why not to train at all, if so."""

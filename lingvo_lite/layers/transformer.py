@@ -50,7 +50,10 @@ def _Handed(p: Any, part: str, *keys: str) -> Any:
         value = template.Get(key)
         if value not in (template.Default(key), p.Get(key)):
             raise hyperparams.Fail(
-                template, f'{key}={value} has no effect: set {p.Path(key)} instead.', key
+                template,
+                f'{key}={value} has no effect: the {p.cls.__name__} around it decides. '
+                f'Set {key} there.',
+                key,
             )
     return template.Copy().Set(**{key: p.Get(key) for key in keys})
 

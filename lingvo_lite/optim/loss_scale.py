@@ -28,7 +28,7 @@ from lingvo_lite import hyperparams
 class LossScale:
     """A scale S, and how it follows what happens.
 
-    none: no scaling, no variables.
+    none: S = 1.
     static: S = initial_scale for good.
     backoff: after an overflow S / factor; after growth_steps steps without one S * factor
       (Micikevicius et al., 2018, arXiv 1710.03740, section 3.2). As Keras', with bounds.
@@ -41,14 +41,10 @@ class LossScale:
         loss_scale = p.Instantiate()
         with strategy.scope():
             loss_scale.Build()
-        # in the replica function
-        scaled = loss_scale.ScaleLoss(loss)
-        grads = loss_scale.Unscale(grads_of_scaled)
-        # in cross-replica context, in every step, outside of any tf.cond
+        # in every step: gradients of loss * loss_scale.scale, divided by it in float32, then
         loss_scale.Update(finite)
 
     Attributes:
-      enabled: False for none.
       needs_max_gradient: whether `Update` needs the largest absolute gradient: for logmax.
     """
 
@@ -98,7 +94,6 @@ class LossScale:
 
     def __init__(self, params: Any):
         self.params = params
-        self.enabled = params.method != 'none'
         self.needs_max_gradient = params.method == 'logmax'
         self._state: dict[str, tf.Variable] = {}
 
@@ -140,20 +135,6 @@ class LossScale:
     def State(self) -> dict[str, tf.Variable]:
         """{name: variable}: all that a restart needs. Empty for none and static."""
         return dict(self._state)
-
-    def ScaleLoss(self, loss: tf.Tensor) -> tf.Tensor:
-        """S * loss, float32 scalar."""
-        return self.scale * tf.cast(loss, tf.float32) if self.enabled else loss
-
-    def Unscale(self, grads: Mapping[str, Optional[tf.Tensor]]) -> dict[str, Optional[tf.Tensor]]:
-        """g / S in float32 for each gradient g of the scaled loss; None stays None."""
-        if not self.enabled:
-            return dict(grads)
-        inverse = 1.0 / self.scale
-        return {
-            path: None if grad is None else tf.cast(grad, tf.float32) * inverse
-            for path, grad in grads.items()
-        }
 
     def Update(self, finite: tf.Tensor, max_gradient: Optional[tf.Tensor] = None) -> None:
         """Finds the scale of the next step.

@@ -7,7 +7,6 @@ weight of 1e-4 times a decay of 1e-4 is 0 in float16.
 from __future__ import annotations
 
 import abc
-import re
 from collections.abc import Mapping
 from typing import Optional
 
@@ -15,43 +14,32 @@ import tensorflow as tf
 
 
 class BaseRegularizer(abc.ABC):
-    """A penalty on the variables whose paths match.
+    """A penalty on variables.
 
     Args:
       weight: its factor in the loss, at least 0.
-      pattern: regex that is searched for in a variable's path.
 
     Raises:
-      ValueError: if the weight is negative or the pattern is no regex.
+      ValueError: if the weight is negative.
     """
 
-    def __init__(self, weight: float, pattern: str = '.*'):
+    def __init__(self, weight: float):
         if not weight >= 0:
             raise ValueError(
                 f'The weight of {type(self).__name__} must be at least 0, got {weight}.'
             )
-        try:
-            self._pattern = re.compile(pattern)
-        except re.error as error:
-            raise ValueError(
-                f'The filter of {type(self).__name__}, {pattern!r}, is no regex: {error}.'
-            ) from None
         self.weight = weight
 
-    def Applies(self, path: str) -> bool:
-        """Whether the variable at `path` is penalised."""
-        return self._pattern.search(path) is not None
-
     def Loss(self, variables: Mapping[str, tf.Variable]) -> tf.Tensor:
-        """The penalty of all matching variables together.
+        """The penalty of all variables together.
 
         Args:
-          variables: {path: float32 variable}.
+          variables: {path: float32 variable}, those that the penalty is about.
 
         Returns:
           float32 scalar.
         """
-        terms = [self._Term(variable) for path, variable in variables.items() if self.Applies(path)]
+        terms = [self._Term(variable) for variable in variables.values()]
         return self.weight * tf.add_n(terms) if terms else tf.zeros([], tf.float32)
 
     def Gradient(self, variable: tf.Variable) -> tf.Tensor:
@@ -75,7 +63,7 @@ class BaseRegularizer(abc.ABC):
         """
         summed = dict(grads)
         for path, grad in grads.items():
-            if path in variables and self.Applies(path):
+            if path in variables:
                 penalty = self.Gradient(variables[path])
                 summed[path] = penalty if grad is None else grad + penalty
         return summed

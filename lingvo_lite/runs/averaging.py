@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from lingvo_lite.runs import checkpoints, tables
 
@@ -41,16 +40,15 @@ def Average(prefixes: Sequence[str]) -> dict[str, Any]:
     contents = [_Averaged(prefix) for prefix in prefixes]
     for prefix, other in zip(prefixes[1:], contents[1:]):
         _CheckSame(prefixes[0], contents[0], prefix, other)
-    readers = [tf.train.load_checkpoint(prefix) for prefix in prefixes]
     newest = max(range(len(prefixes)), key=lambda i: _Step(prefixes[i], contents[i]))
     result: dict[str, Any] = {}
     for name, entry in contents[0].items():
         if not entry.dtype.is_floating or name.startswith('.'):
-            result[name] = _Get(prefixes[newest], readers[newest], name)
+            result[name] = _Get(prefixes[newest], contents[newest], name)
             continue
         total = np.zeros(entry.shape, np.float64)
-        for prefix, reader in zip(prefixes, readers):
-            total += _Get(prefix, reader, name)
+        for prefix, held in zip(prefixes, contents):
+            total += _Get(prefix, held, name)
         total /= len(prefixes)
         result[name] = total.astype(entry.dtype.as_numpy_dtype)
     return result
@@ -90,8 +88,6 @@ def _Step(prefix: str, contents: dict[str, checkpoints.Entry]) -> int:
     return int(checkpoints.Restore(prefix, ['.step'])['.step']) if '.step' in contents else 0
 
 
-def _Get(prefix: str, reader: Any, name: str) -> Any:
-    try:
-        return reader.get_tensor(name)
-    except (tf.errors.OpError, RuntimeError) as error:
-        raise checkpoints.CorruptError(prefix, str(error).rstrip('.')) from None
+def _Get(prefix: str, contents: dict[str, checkpoints.Entry], name: str) -> Any:
+    ((_, value),) = checkpoints.ReadEach(prefix, [name], contents)
+    return value.numpy()

@@ -91,8 +91,8 @@ def _FilesOf(prefix: str) -> list[str]:
 
 def _IsWhole(prefix: str, files: list[str]) -> bool:
     """Whether the index and as many data files as their names promise are there."""
-    matches = [_DATA.fullmatch(file) for file in files if file.startswith(f'{prefix}.data-')]
-    counts = {int(match[3]) for match in matches if match}
+    matches = [match for match in map(_DATA.fullmatch, files) if match and match[1] == prefix]
+    counts = {int(match[3]) for match in matches}
     return f'{prefix}.index' in files and counts == {len(matches)}
 
 

@@ -194,8 +194,8 @@ def RestoreNewest(
         except FileNotFoundError:  # deleted since it was listed
             continue
         if set_aside:
-            for error in damaged:
-                checkpoint_files.SetAside(error.prefix)
+            for bad in damaged:
+                checkpoint_files.SetAside(bad.prefix)
         if damaged:
             _log.warning(
                 'Using checkpoint %s instead of %s, which is damaged.',

@@ -180,8 +180,8 @@ class InitFrom:
             )
         table = (
             f'{tables.Format(header, rows)}\n'
-            f'From {prefix}: {len(loaded)} of {len(variables)} variables loaded, {len(kept)} keep '
-            f'their initial values, {len(unused)} weights of the checkpoint unused.'
+            f'From {prefix}: {len(loaded)} of {len(variables)} variables loaded, {len(kept)} left '
+            f'as initialized; weights of the checkpoint that were not used: {len(unused)}.'
         )
         return Report(loaded, kept, unused, table)
 

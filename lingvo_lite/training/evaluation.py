@@ -18,7 +18,7 @@ class OnReplicas:
     Args:
       task: a task.BaseTask; the seed is its own.
       strategy: the one in whose scope the task was built.
-      fn: NestedMap -> nested maps of tensors.
+      fn: NestedMap -> nested maps of tensors; a None in them stays None.
       name: of the function, in messages.
       substitutes: {variable.ref(): value} to compute with in place of variables:
         `learner.Substitutes()` for moving averages.
@@ -36,7 +36,9 @@ class OnReplicas:
         self._strategy = strategy
         self._fn = fn
         self._substitutes = substitutes
+        # Of a result, found when traced; and which of its leaves are not None.
         self._structure: Any = None
+        self._present: list[bool] = []
         self._function = replica_function.ReplicaFunction(strategy, self._Body, name)
 
     @property
@@ -46,11 +48,12 @@ class OnReplicas:
 
     def __call__(self, batches: Sequence[NestedMap]) -> list[Any]:
         """What `fn` returns, as numpy arrays, for each replica of this worker."""
-        results = self._function(batches)
-        return [
-            tf.nest.pack_sequence_as(self._structure, [value.numpy() for value in flat])
-            for flat in results
-        ]
+        results = []
+        for flat in self._function(batches):
+            values = iter(flat)
+            arrays = [next(values).numpy() if there else None for there in self._present]
+            results.append(tf.nest.pack_sequence_as(self._structure, arrays))
+        return results
 
     def _Body(self, batch: Any) -> list[list[tf.Tensor]]:
         local = self._strategy.experimental_local_results
@@ -67,7 +70,9 @@ class OnReplicas:
         ):
             result = self._fn(batch)
         self._structure = tf.nest.map_structure(lambda value: None, result)
-        return [tf.convert_to_tensor(value) for value in tf.nest.flatten(result)]
+        flat = tf.nest.flatten(result)
+        self._present = [value is not None for value in flat]
+        return [tf.convert_to_tensor(value) for value in flat if value is not None]
 
 
 class Evaluator:
@@ -143,7 +148,8 @@ class Decoder:
         others: Sequence[Any] = (),
     ):
         def Decode(batch: NestedMap) -> Any:
-            return task.Decode(batch, others) if others else task.Decode(batch)
+            decoded = task.Decode(batch, others) if others else task.Decode(batch)
+            return decoded.Filter(lambda value: value is not None)  # no attention, say
 
         self._run = OnReplicas(task, strategy, Decode, 'DecodeStep', substitutes)
 

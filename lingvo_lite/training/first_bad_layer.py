@@ -1,8 +1,9 @@
 """Where a loss or gradient that is not finite comes from.
 
 The batch of the step is run again, with a check behind every layer. Of the outputs, the first bad
-one in forward order is the cause. If all outputs are finite, the gradients are looked at, and the
-first bad one in the order of the backward pass is the cause: all that come behind it are bad too.
+one in forward order is the cause. If all outputs and the loss are finite, the gradients are looked
+at, and the first bad one in the order of the backward pass is the cause: all that come behind it
+are bad too.
 """
 
 from __future__ import annotations
@@ -82,18 +83,20 @@ def Find(
       step: number of the step, which decides about dropout.
       loss_scale: of the step; None for the present one.
     """
+    # First of all, and always: it holds collectives, in which other workers would wait.
+    seen = _Watch(learner, batches, step, loss_scale)
     for replica, batch in enumerate(batches):
         for field, value in batch.FlattenItems():
-            value = np.asarray(value)
-            if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            if not _IsFinite(value):
                 return Finding('batch', f'{field} (replica {replica})')
     for path, variable in learner.task.AllVariables().items():
-        if not np.isfinite(variable.numpy()).all():
+        if not _IsFinite(variable):
             return Finding('variable', path)
-    seen = _Watch(learner, batches, step, loss_scale)
     for path, output_bad, _ in seen.layers:
         if output_bad:
             return Finding('output', path)
+    if seen.loss_bad:
+        return Finding('none', '')
     order = {path: i for i, (path, _, _) in enumerate(seen.layers)}
     bad = {path for path, _, gradient_bad in seen.layers if gradient_bad}
     bad |= {path.rpartition('/')[0] for path in seen.bad_variables}
@@ -137,10 +140,12 @@ class _Seen(NamedTuple):
       layers: (path, whether its output is bad, whether the gradient of that is bad), in the order
         in which the layers were done.
       bad_variables: paths of variables whose gradient is bad.
+      loss_bad: whether the loss is.
     """
 
     layers: list[tuple[str, bool, bool]]
     bad_variables: list[str]
+    loss_bad: bool
 
 
 def _Watch(
@@ -158,8 +163,8 @@ def _Watch(
         settings = learner.Settings(tf.constant(step, tf.int64))
         if loss_scale is not None and settings.scale is not None:
             settings = settings._replace(scale=tf.constant(loss_scale, tf.float32))
-        learner.gradient(batch, settings, recorder)
-        bad = recorder.Bad()
+        reduced = learner.gradient(batch, settings, recorder)
+        bad = tf.concat([[_IsBad([reduced.loss])], recorder.Bad()], axis=0)
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync > 1:
             bad = replica.all_reduce(tf.distribute.ReduceOp.SUM, bad)
@@ -169,12 +174,13 @@ def _Watch(
         bad = strategy.run(OnReplica, args=(batch,))
         return replica_function.FirstLocal(strategy, bad)
 
-    bad = replica_function.ReplicaFunction(strategy, Body, 'first bad layer')(batches).numpy() > 0
+    found = replica_function.ReplicaFunction(strategy, Body, 'first bad layer')(batches)
+    loss_bad, *bad = (found.numpy() > 0).tolist()
     recorder = recorders[0]
     count = len(recorder.paths)
-    layers = [(path, bool(bad[i]), bool(bad[count + i])) for i, path in enumerate(recorder.paths)]
+    layers = [(path, bad[i], bad[count + i]) for i, path in enumerate(recorder.paths)]
     variables = [p for p, is_bad in zip(recorder.variables, bad[2 * count :]) if is_bad]
-    return _Seen(layers, variables)
+    return _Seen(layers, variables, loss_bad)
 
 
 class _Recorder:
@@ -229,6 +235,12 @@ class _Recorder:
         self._outputs.append(value)
         self._gradients.append([])
         return value
+
+
+def _IsFinite(value: Any) -> bool:
+    """Whether a numpy array, tensor or variable is; what is not of floats always is."""
+    value = np.asarray(value)
+    return not np.issubdtype(value.dtype, np.floating) or bool(np.isfinite(value).all())
 
 
 def _IsBad(values: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -71,8 +71,11 @@ class Learner:
             if task.dtype == tf.float16:
                 self.loss_scale = train.loss_scale.Instantiate()
                 self.loss_scale.Build()
-        averaged = {path: v for path, v in task.AllVariables().items() if path not in self.frozen}
-        self._ema = ema.Ema(strategy, averaged, train.ema_decay) if train.ema_decay else None
+        self._ema = None
+        if train.ema_decay:
+            self._ema = ema.Ema(strategy, task.AllVariables(), train.ema_decay)
+        # Statistics that the forward pass itself changes.
+        self._statistics = [v for p, v in task.AllVariables().items() if p not in trainable]
         self._losses = _Losses(self.groups)
         self.gradient = gradients.LossGradient(task, self._losses, train.accumulation)
         self._names: list[str] = []
@@ -147,6 +150,7 @@ class Learner:
         updates = self.updates.read_value()
         settings = self.Settings(self.step.read_value())
         rates = [g.learning_rate * g.schedule.Value(updates) for g in self.groups]
+        statistics = [variable.read_value() for variable in self._statistics]
         found, numbers = self.strategy.run(self._Gradients, args=(batch, settings))
         numbers = {k: replica_function.FirstLocal(self.strategy, v) for k, v in numbers.items()}
         finite = tf.math.is_finite(numbers['grad_norm']) & tf.math.is_finite(numbers['loss'])
@@ -157,7 +161,12 @@ class Learner:
                 self._ema.Update(updates + 1)
             return tf.constant(True)
 
-        tf.cond(finite, Apply, lambda: tf.constant(False))
+        def Skip() -> tf.Tensor:
+            for variable, value in zip(self._statistics, statistics):
+                variable.assign(value)
+            return tf.constant(False)
+
+        tf.cond(finite, Apply, Skip)
         if self.loss_scale:
             numbers['loss_scale'] = settings.scale
             self.loss_scale.Update(finite, numbers.pop('max_gradient', None))

@@ -99,16 +99,21 @@ class ReplicaFunction:
                 f'{self._name} is traced a second time: one trace serves all batches. '
                 'The usual reason is a call under another strategy or device scope than the first.'
             )
+        try:
+            return self._body(self._PerReplica(flat))
+        except BaseException:
+            self.num_traces -= 1  # a trace that failed is none
+            raise
+
+    def _PerReplica(self, flat: list[tf.Tensor]) -> Any:
         size = len(self._specs)
         batches = [
             self._structure.Pack(flat[i * size : (i + 1) * size]) for i in range(self._num_local)
         ]
         if self._num_local == 1:
-            return self._body(batches[0])
+            return batches[0]
         rest = iter(batches)
-        return self._body(
-            self._strategy.experimental_distribute_values_from_function(lambda _: next(rest))
-        )
+        return self._strategy.experimental_distribute_values_from_function(lambda _: next(rest))
 
     def _CheckForm(self, replica: int, batch: dict[str, tf.Tensor]) -> None:
         missing = sorted(self._specs.keys() - batch.keys())

@@ -83,12 +83,10 @@ def test_hypotheses_do_not_depend_on_the_batch(make_table, run_search):
     options = dict(beam_size=3, num_hyps=3, length_normalization=0.8)
     whole = run_search(beam_search, table, range(32), limits, **options)
     order = rng.permutation(32)
-    for size in (1, 7):
-        for start in range(0, 32 if size == 7 else 3, size):
-            some = order[start : start + size]
-            found = run_search(beam_search, table, some, limits[some], **options)
-            for row, sentence in enumerate(some):
-                check_equal(found, row, hypotheses(whole, sentence))
+    for some in (order[:1], order[:7], order[7:14]):
+        found = run_search(beam_search, table, some, limits[some], **options)
+        for row, sentence in enumerate(some):
+            check_equal(found, row, hypotheses(whole, sentence))
 
 
 def test_finished_sentences_leave_and_nothing_else_changes(

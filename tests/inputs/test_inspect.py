@@ -16,11 +16,11 @@ def test_shows_texts_lengths_padding_and_the_longest(data_folder):
     shown = inspect.InspectBatches(Make(data_folder), num_batches=1, train=False)
     assert shown.startswith('3 examples\n')
     assert 'batch 0, epoch 0: 2 examples' in shown
-    # 'three three' and 'two' with </s> are 12 and 4 bytes, padded to 2 x 16.
+    # With </s>: 'three three' 12 and 'two' 4 bytes, 'drei drei drei' 15 and 'zwei' 5; of 2 x 16.
     assert 'source: 2 x 16, padding 50.0%' in shown
-    assert 'target: 2 x 16, padding 34.4%' in shown
+    assert 'target: 2 x 16, padding 37.5%' in shown
     assert 'source text: three three' in shown and 'target back: drei drei drei' in shown
-    assert re.search(r'longest: source 12, target 16 tokens, .*x\.en, line 2', shown)
+    assert re.search(r'longest: source 12, target 15 tokens, .*x\.en, line 2', shown)
     assert shown.index('longest: source 12') < shown.index('longest: source 4')
 
 

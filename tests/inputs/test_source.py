@@ -140,3 +140,12 @@ def test_memory_fingerprint_sees_where_records_end():
         source.MemorySource(['ab', 'c']).Fingerprint()
         != source.MemorySource(['a', 'bc']).Fingerprint()
     )
+
+
+def test_a_stream_that_is_not_utf8_names_the_record(tmp_path):
+    path = Write(tmp_path / 'x', b'a\n' * 9000 + b'\xff\n')
+    stream = source.IterableSource(lambda: open(path, encoding='utf-8'), 'pipe')
+    with pytest.raises(
+        source.BadRecordError, match='pipe, record [0-9,]+ or soon after: not UTF-8 .* 0xff'
+    ):
+        list(stream.Windows(1000))

@@ -34,7 +34,7 @@ def Params(**values):
 
 def Bpe(**values):
     p = tokenizers.SentencePieceTokenizer.Params()
-    return p.Set(vocab_size=60, model_type='bpe', train_files=['train.en'], **values)
+    return p.Set(vocab_size=60, model_type='bpe', train_files=['train.en', 'train.de'], **values)
 
 
 def WriteShards(folder, tokenizer=None, some=PAIRS):

@@ -52,7 +52,7 @@ def test_sentencepiece_trains_itself_and_round_trips(corpus, model_type):
     assert tokenizer.vocab_size == 36
     assert all(4 <= i < 36 for row in ids for i in row)
     assert tokenizer.Decode(ids) == LINES
-    assert max(map(len, ids)) < min(map(len, LINES))  # pieces are longer than characters
+    assert sum(map(len, ids)) < 0.9 * sum(map(len, LINES))  # pieces are longer than characters
 
 
 def test_training_is_deterministic_and_cached(corpus, cache_folder):

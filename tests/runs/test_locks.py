@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lingvo_lite import hyperparams
-from lingvo_lite.runs import locks
+from lingvo_lite.runs import atomic, locks
 
 _HOLD = """
 import sys, time
@@ -41,7 +41,8 @@ def Holders(folder, count):
 
 def Forge(folder, **record):
     """A lock.json as another host would have left it."""
-    (folder / 'lock.json').write_text(json.dumps({'job': 'evaler Dev', 'pid': 7, **record}))
+    path = str(folder / 'lock.json')
+    atomic.WriteJson(path, {'job': 'evaler Dev', 'pid': 7, **record})
 
 
 def test_of_many_that_start_at_once_one_gets_the_lock(tmp_path):

@@ -202,9 +202,13 @@ def test_without_params_there_is_no_run(run):
 
 def test_waiting_for_params_ends_when_they_are_there_or_the_job_is_stopped(run):
     stop = threading.Event()
-    timer = threading.Timer(0.05, lambda: run.WriteParams(MakeParams(), step=0))
+    p = MakeParams()
+    timer = threading.Timer(0.05, lambda: run.WriteParams(p, step=0))
+    guard = threading.Timer(5.0, stop.set)
     timer.start()
+    guard.start()
     assert run.WaitForParams(stop, poll_s=0.01)
+    guard.cancel()
     timer.join()
     os.remove(run.params_file)
     stop.set()

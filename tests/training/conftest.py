@@ -111,6 +111,29 @@ def AssertClose(actual, wanted, rtol=1e-5, atol=1e-6):
         np.testing.assert_allclose(actual[name], value, rtol=rtol, atol=atol, err_msg=name)
 
 
+def WorkersParams():
+    """float16, for two worker processes."""
+    return Params(
+        **{
+            'fprop_dtype': tf.float16,
+            'by_row': True,
+            'train.optimizer': optimizers.Momentum.Params(),
+            'train.clip_gradient_norm_to_value': 0.5,
+            'train.ema_decay': 0.9,
+            'train.accumulation': 2,
+            'train.loss_scale.initial_scale': 1024.0,
+        }
+    )
+
+
+def WorkersBatch(worker, number):
+    """The batch of a worker; the second worker's third overflows float16."""
+    batch = Batch(rows=4, seed=2 * number + worker, fill=2 * worker)
+    if (worker, number) == (1, 2):
+        batch.x[0] = 1e6
+    return batch
+
+
 @pytest.fixture(scope='session')
 def tiny():
     """Everything above."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lingvo_lite import step
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.optim import optimizers
 from lingvo_lite.training import accumulation
@@ -23,6 +24,18 @@ def test_micro_batches_hold_every_row_once(rows, count):
         if counted:
             seen += part.x.numpy().tolist()
     assert seen == list(range(rows))
+
+
+def test_a_micro_batch_waits_for_the_one_before():
+    with tf.Graph().as_default():
+        before = tf.constant(1.0)
+        part, _ = accumulation.MicroBatch(NestedMap(x=tf.zeros([4, 2])), 1, 2, [before])
+        ancestors, rest = set(), [part.x.op]
+        while rest:
+            op = rest.pop()
+            ancestors.add(op)
+            rest += [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
+        assert before.op in ancestors
 
 
 @pytest.mark.parametrize('by_row', [False, True])
@@ -56,8 +69,6 @@ def test_a_sum_too_large_for_float16_is_divided_before_the_backward_pass(tiny):
 
 def test_micro_batches_draw_their_own_dropout(tiny):
     # The seed of a draw over activations depends on the number of the micro-batch.
-    from lingvo_lite import step
-
     seeds = []
     for number in range(2):
         with step.Context(training=True, step=3, seed=1, micro_batch=number):

@@ -69,7 +69,9 @@ def test_layers_know_that_they_are_not_training(tiny):
     task = tiny.Params().Instantiate()
 
     def Training(batch):
-        return NestedMap(training=tf.constant(step.Current().training))
+        return NestedMap(training=tf.constant(step.Current().training), nothing=None)
 
     ask = evaluation.OnReplicas(task, tf.distribute.get_strategy(), Training, 'ask')
-    assert not ask([tiny.Batch()])[0].training
+    (found,) = ask([tiny.Batch()])
+    assert not found.training
+    assert found.nothing is None

@@ -23,7 +23,7 @@ class Planted(linear.Linear):
     def FProp(self, x):
         y = super().FProp(x)
         if self.params.bad == 'output':
-            y *= np.inf
+            y *= np.nan
         return _NanGradient(y) if self.params.bad == 'gradient' else y
 
 
@@ -47,7 +47,7 @@ class Block(base.BaseLayer):
         self.CreateChild('down', Planted.Params().Set(input_dim=4, output_dim=3))
 
     def FProp(self, x):
-        return x + self.down(tf.tanh(self.up(x)))
+        return tf.cast(x, self.dtype) + self.down(tf.tanh(self.up(x)))
 
 
 class StackTask(task.BaseTask):
@@ -116,7 +116,7 @@ def test_a_layer_in_the_second_micro_batch_on_the_second_replica_is_found(tiny, 
 
 def test_causes_outside_of_layers_are_named(tiny):
     learner = tiny.Learner(_Params(0, '', bad_loss=True))
-    assert first_bad_layer.Find(learner, [_Batch()], 0).kind in ('none', 'gradient')
+    assert first_bad_layer.Find(learner, [_Batch()], 0) == ('none', '')
     batch = _Batch()
     batch.x[0, 1, 2] = np.nan
     assert first_bad_layer.Find(learner, [batch], 0) == ('batch', 'x (replica 0)')

@@ -5,7 +5,9 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
-from lingvo_lite.layers import linear
+from lingvo_lite.layers import base, linear
+from lingvo_lite.layers.initializers import WeightInit
+from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.optim import optimizers, schedules
 from lingvo_lite.training import replica_function, variable_groups
 
@@ -138,6 +140,46 @@ def test_a_skipped_step_changes_only_the_counters(tiny):
     assert (numbers.updates, numbers.skipped, numbers.skipped_in_a_row) == (2, 2, 0)
 
 
+class Statistics(base.BaseLayer):
+    """x, of which the mean is kept."""
+
+    def __init__(self, params):
+        super().__init__(params)
+        zero = WeightInit.Constant(0.0)
+        self.CreateVariable('mean', base.Weight([], init=zero, trainable=False))
+
+    def FProp(self, x):
+        self.vars.mean.assign(tf.reduce_mean(x))
+        return x
+
+
+def _WithStatistics(tiny):
+    class WithStatistics(tiny.TinyTask):
+        def __init__(self, params):
+            super().__init__(params)
+            self.CreateChild('statistics', Statistics.Params())
+
+        def ComputePredictions(self, batch):
+            return super().ComputePredictions(NestedMap(x=self.statistics(batch.x)))
+
+    p = WithStatistics.Params()
+    p.train.optimizer = optimizers.SGD.Params()
+    return p
+
+
+@pytest.mark.parametrize('replicas', [1, 2])
+def test_a_skipped_step_leaves_no_trace_in_statistics(tiny, two_replicas, replicas):
+    strategy = two_replicas if replicas == 2 else None
+    learner = tiny.Learner(_WithStatistics(tiny), strategy)
+    good, bad = tiny.Batch(), tiny.Batch()
+    bad.x[0] = np.nan
+    learner.TrainStep([good] * replicas)
+    learner.TrainStep([good] * (replicas - 1) + [bad])
+    learner.TrainStep([bad] * replicas)
+    mean = learner.task.AllVariables()['statistics/mean']
+    np.testing.assert_allclose(mean.numpy(), good.x.mean(), rtol=1e-5)
+
+
 def test_training_must_stop_after_too_many_skipped_steps(tiny):
     learner = tiny.Learner(tiny.Params(**{'train.max_skipped_in_a_row': 2}))
     bad = tiny.Batch()
@@ -194,6 +236,8 @@ def test_settings_that_cannot_be_meant_are_errors(tiny, settings, message):
 def test_a_loss_weight_for_no_term_is_an_error(tiny):
     learner = tiny.Learner(tiny.Params(loss_weights={'tokens': 2.0}))
     with pytest.raises(hyperparams.ConfigError, match="returns: token. Did you mean 'token'?"):
+        learner.TrainStep([tiny.Batch()])
+    with pytest.raises(hyperparams.ConfigError, match='tokens'):
         learner.TrainStep([tiny.Batch()])
 
 
@@ -286,6 +330,39 @@ def test_state_has_every_name_and_carries_on_exactly(tiny):
         learner.TrainStep([tiny.Batch(seed=1)])
     for name, value in tiny.Values(first.State()).items():
         np.testing.assert_array_equal(second.State()[name].numpy(), value, err_msg=name)
+
+
+def test_draws_differ_by_step_and_repeat_after_a_restart(tiny):
+    class Drawing(tiny.TinyTask):
+        def ComputeLoss(self, predictions, batch):
+            loss = super().ComputeLoss(predictions, batch)
+            draw = tf.random.stateless_uniform([], step.ActivationSeed('dropout'))
+            loss.metrics = {'draw': (draw, 1.0)}
+            return loss
+
+    def Draw(learner):
+        return learner.TrainStep([tiny.Batch()]).Read().metrics.draw[0]
+
+    p = Drawing.Params()
+    p.train.optimizer = optimizers.SGD.Params()
+    first = tiny.Learner(p)
+    draws = [Draw(first) for _ in range(3)]
+    assert len(set(draws)) == 3
+    restarted = tiny.Learner(p)
+    restarted.step.assign(2)
+    assert Draw(restarted) == draws[2]
+    assert Draw(tiny.Learner(p.Copy().Set(random_seed=2))) != draws[0]
+
+
+def test_one_device_strategy_and_xla_are_the_same_step(tiny):
+    plain = tiny.Learner(tiny.Params())
+    other = tiny.Learner(
+        tiny.Params(**{'train.jit_compile': True}), tf.distribute.OneDeviceStrategy('CPU:0')
+    )
+    for rows in (2, 3):
+        for learner in (plain, other):
+            learner.TrainStep([tiny.Batch(rows=rows)])
+    tiny.AssertClose(tiny.Values(other.State()), tiny.Values(plain.State()))
 
 
 def _Group(name, **settings):

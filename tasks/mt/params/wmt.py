@@ -86,6 +86,7 @@ def Transformer(
     p = model.TransformerModel.Params()
     p.vocab_size = vocab_size
     p.model_dim = dim
+    p.embedding.scale_sqrt_depth = True
     p.input_dropout.rate = rate
     for stack in (p.encoder, p.decoder):
         stack.Set(num_layers=layers, num_heads=heads, hidden_dim=hidden)

@@ -1,0 +1,172 @@
+"""Loss scales: how they follow overflows and gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lingvo_lite import hyperparams
+from lingvo_lite.optim import loss_scale
+
+
+def _Scale(**values):
+    scale = loss_scale.LossScale.Params().Set(**values).Instantiate()
+    scale.Build()
+    return scale
+
+
+def _Follow(scale, steps):
+    """S after each of (finite, max_gradient), updated in one graph."""
+    update = tf.function(lambda finite, largest: scale.Update(finite, largest), autograph=False)
+    values = []
+    for finite, largest in steps:
+        update(tf.constant(finite), tf.constant(largest, tf.float32))
+        values.append(float(scale.scale))
+    assert update.experimental_get_tracing_count() <= 1
+    return values
+
+
+def test_none_is_a_scale_of_one_and_keeps_nothing():
+    scale = _Scale(method='none')
+    assert _Follow(scale, [(False, 0.0), (True, 1.0)]) == [1.0, 1.0]
+    assert scale.State() == {}
+    assert scale.overflows_at_floor == 0
+
+
+def test_static_never_changes():
+    scale = _Scale(method='static', initial_scale=8.0)
+    assert _Follow(scale, [(False, 0.0), (True, 1.0)]) == [8.0, 8.0]
+    assert scale.State() == {}
+
+
+def test_backoff_falls_at_once_and_rises_after_growth_steps():
+    scale = _Scale(initial_scale=8.0, max_scale=16.0, growth_steps=3)
+    g, o = (True, 1.0), (False, np.inf)
+    #                                 3 good   overflow  2 good, then 0 good steps count again
+    assert _Follow(scale, [g, g, g]) == [8.0, 8.0, 16.0]
+    assert _Follow(scale, [o, g, g, o]) == [8.0, 8.0, 8.0, 4.0]
+    assert _Follow(scale, [g, g, g]) == [4.0, 4.0, 8.0]
+    assert _Follow(scale, [g] * 6) == [8.0, 8.0, 16.0, 16.0, 16.0, 16.0]  # the ceiling
+
+
+def test_the_floor_holds_and_shows():
+    scale = _Scale(initial_scale=4.0, min_scale=2.0)
+    shown = []
+    for finite in (False, False, False, True, False):
+        scale.Update(tf.constant(finite))
+        shown.append((float(scale.scale), int(scale.overflows_at_floor)))
+    assert shown == [(2.0, 0), (2.0, 1), (2.0, 2), (2.0, 0), (2.0, 1)]
+
+
+def _LogMaxOracle(steps, p):
+    """S after each step, statistics in double precision as weighted means of all that was seen."""
+    scale, seen, values = p.initial_scale, [], []
+    for finite, largest in steps:
+        if not finite and not seen:
+            scale /= p.factor
+        elif not finite or largest > 0:
+            seen.append(np.log2(largest) if finite else p.log_max)
+            x = np.array(seen)
+            ages = np.arange(len(x))[::-1]
+            fast, slow = p.beta1**ages, p.beta2**ages
+            mean = np.average(x, weights=fast)
+            sigma = np.sqrt(
+                max(0.0, np.average(x**2, weights=slow) - np.average(x, weights=slow) ** 2)
+            )
+            wanted = 2.0 ** (p.log_max - (mean + p.overflow_std_dev * sigma))
+            scale = min(wanted, scale * p.factor)
+        scale = np.clip(scale, p.min_scale, p.max_scale)
+        values.append(scale)
+    return values
+
+
+def test_logmax_follows_the_distribution():
+    p = loss_scale.LossScale.Params().Set(
+        method='logmax', beta1=0.9, beta2=0.95, log_max=15.0, initial_scale=2.0**9
+    )
+    rng = np.random.default_rng(3)
+    steps = [(True, float(np.exp2(rng.normal(-4.0, 1.5)))) for _ in range(60)]
+    steps[0] = steps[1] = (False, np.inf)  # before anything is known
+    steps[20] = (True, 0.0)
+    steps[40] = (False, np.nan)
+    scale = p.Instantiate()
+    scale.Build()
+    got, wanted = _Follow(scale, steps), _LogMaxOracle(steps, p)
+    np.testing.assert_allclose(got, wanted, rtol=2e-3)
+    assert wanted[1] == 2.0**7
+    assert wanted[20] == wanted[19]
+    assert wanted[40] < wanted[39] / 2
+
+
+def test_logmax_of_equal_gradients_aims_at_log_max():
+    scale = _Scale(method='logmax', log_max=14.0, initial_scale=2.0**12)
+    # sigma is 0: S = 2^(14 - 1), not less for rounding errors.
+    np.testing.assert_allclose(_Follow(scale, [(True, 2.0)] * 5), [2.0**13] * 5, rtol=1e-2)
+
+
+def test_logmax_needs_the_largest_gradient():
+    scale = _Scale(method='logmax')
+    assert scale.needs_max_gradient
+    with pytest.raises(ValueError, match='needs max_gradient'):
+        scale.Update(tf.constant(True))
+
+
+@pytest.mark.parametrize('method', ['backoff', 'logmax'])
+def test_state_restored_goes_on_as_if_never_stopped(method):
+    rng = np.random.default_rng(4)
+    steps = [(bool(rng.random() > 0.2), float(rng.gamma(1.0))) for _ in range(20)]
+    whole = _Follow(_Scale(method=method, growth_steps=3), steps)
+    first = _Scale(method=method, growth_steps=3)
+    _Follow(first, steps[:9])
+    second = _Scale(method=method, growth_steps=3)
+    assert second.State().keys() == first.State().keys()
+    for name, variable in second.State().items():
+        variable.assign(first.State()[name].numpy())
+    assert _Follow(second, steps[9:]) == whole[9:]
+
+
+@pytest.mark.parametrize('method', ['backoff', 'logmax'])
+def test_replicas_share_one_scale(two_replicas, method):
+    scale = loss_scale.LossScale.Params().Set(method=method, initial_scale=8.0).Instantiate()
+    with two_replicas.scope():
+        scale.Build()
+
+    @tf.function(autograph=False)
+    def Step(finite):
+        scaled = two_replicas.run(lambda: 3.0 * scale.scale)
+        scale.Update(finite, tf.constant(2.0**14))
+        return scaled
+
+    Step(tf.constant(False))
+    scaled = Step(tf.constant(True))
+    assert [float(s) for s in two_replicas.experimental_local_results(scaled)] == [12.0, 12.0]
+    for variable in scale.State().values():
+        copies = [v.numpy() for v in two_replicas.experimental_local_results(variable)]
+        assert len(copies) == 2
+        assert copies[0] == copies[1]
+
+
+@pytest.mark.parametrize(
+    'values, message',
+    [
+        (dict(initial_scale=0.5), 'in this order'),
+        (dict(min_scale=0.0), 'greater than 0, finite'),
+        (dict(max_scale=float('inf')), 'finite'),
+        (dict(factor=1.0), 'factor=1.0 must be greater than 1'),
+        (dict(growth_steps=0), 'growth_steps=0 must be at least 1'),
+        (dict(beta1=1.0), r'beta1=1.0 must be in \(0, 1\)'),
+    ],
+)
+def test_what_does_not_fit_is_refused(values, message):
+    with pytest.raises(hyperparams.ConfigError, match=message):
+        loss_scale.LossScale.Params().Set(**values).Instantiate()
+
+
+def test_used_before_it_is_built():
+    scale = loss_scale.LossScale.Params().Instantiate()
+    with pytest.raises(RuntimeError, match='Build must be called first'):
+        scale.Update(tf.constant(True))
+    scale.Build()
+    with pytest.raises(RuntimeError, match='called before'):
+        scale.Build()
