@@ -28,7 +28,7 @@ from lingvo_lite import hyperparams, step
 from lingvo_lite.layers import initializers
 
 _building = threading.local()
-_NAME = re.compile(r'[a-z_][a-z0-9_]*')
+_NAME = re.compile(r'[a-z][a-z0-9_]*')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -397,7 +397,7 @@ def _Observed(fprop: Any) -> Any:
 
     @functools.wraps(fprop)
     def FProp(self: BaseLayer, *args: Any, **kwargs: Any) -> Any:
-        with tf.name_scope(self.params.name or type(self).__name__):
+        with tf.name_scope(self.params.name or type(self).__name__.strip('_')):
             outputs = fprop(self, *args, **kwargs)
         observer = step.Current().observer
         return outputs if observer is None else observer(self.path, outputs)

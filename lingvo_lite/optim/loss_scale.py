@@ -35,7 +35,7 @@ class LossScale:
     logmax: S such that an overflow is rare if the logarithm of the largest gradient is normally
       distributed; see `LogMaxScale` (Kuchaiev et al., 2018, arXiv 1805.10387).
 
-    In all of them S stays between min_scale and max_scale. An overflow at min_scale cannot be
+    In the last two S stays between min_scale and max_scale. An overflow at min_scale cannot be
     answered; `overflows_at_floor` counts these.
 
         loss_scale = p.Instantiate()

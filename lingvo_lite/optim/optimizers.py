@@ -110,8 +110,9 @@ class Adam(KerasOptimizer):
     c = sqrt(1 - b2^t) / (1 - b1^t), b1 = beta1, b2 = beta2. Source: Kingma and Ba, 2015
     (arXiv 1412.6980), the form at the end of section 2, which is that of keras.optimizers.Adam.
 
-    TensorFlow's fused kernel computes it in one pass over memory, where Keras' update takes
-    about ten passes and twenty graph nodes a variable.
+    TensorFlow's fused kernel computes it in one pass over memory and one graph node a variable.
+    Measured on two CPU cores, 7 million weights in 131 variables, clipping included: 12.7 ms a
+    step, 22.5 with Keras' update; 1.7 s to the first step, 5.3 with Keras'.
     """
 
     @classmethod

@@ -138,6 +138,7 @@ class TableScorer(scorers.Scorer):
         self.row_counts.append(ids.shape[0])
         recurrent = (state.cache.recurrent * 31 + ids[:, tf.newaxis] + 1) % 9973
         tokens = tf.concat([state.cache.tokens, ids[:, tf.newaxis]], axis=1)
+        # A shape made of sizes, as scorers have it: see live_batch._hide_sizes.
         here = tf.fill([tf.size(ids), 2, 1, 1], position)
         positions = tf.concat([state.cache.positions, here], axis=2)
         weighted = tf.reduce_sum((positions[:, 1, :, 0] + 3) * tokens, axis=1)

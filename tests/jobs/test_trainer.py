@@ -8,7 +8,7 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import assert_equal_checkpoints, lines, rewind, steps_of, train
+from job_runs import assert_equal_checkpoints, lines, rewind, steps_of, train
 
 from lingvo_lite.inputs import pipeline
 from lingvo_lite.jobs import interval
@@ -213,7 +213,9 @@ def test_other_data_under_the_same_name_are_refused(run, tmp_path, data_folder, 
 def test_a_run_can_start_from_the_weights_of_another(finished, tmp_path):
     run = tmp_path / 'run'
     start = f'--set=task.train.init_from={finished}'
-    assert train(run, start, '--set=task.train.max_steps=1', '--set=task.train.learning_rate=0.0') == 0
+    assert (
+        train(run, start, '--set=task.train.max_steps=1', '--set=task.train.learning_rate=0.0') == 0
+    )
     key = 'encoder/layers_0/self_attention/qkv/w'
     # A moving average is what is best to start from.
     theirs = checkpoints.Restore(os.path.join(finished, 'train/ckpt-00000020'), [f'{key}/.ema'])

@@ -25,12 +25,13 @@ class Multi30kEnDe(experiment.BaseExperiment):
         p = wmt.Transformer(vocab_size=6000, dim=128, hidden=256, heads=4, layers=4, rate=0.3)
         p.softmax.label_smoothing = 0.1
         p.search.Set(method='beam', beam_size=5, length_normalization=1.0)
-        p.train.learning_rate = 2.0
+        p.train.learning_rate = 2.5
         p.train.lr_schedule = schedules.Transformer.Params().Set(model_dim=128, warmup_steps=2000)
         p.train.optimizer = optimizers.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
         p.train.max_steps = 8000
         p.train.save_interval_steps = 500
         p.train.save_max_to_keep = 10
+        p.train.ema_decay = 0.999
         p.eval.best_metric = 'decode_dev/bleu'
         p.eval.best_mode = 'max'
         return p

@@ -82,7 +82,10 @@ class WmtEnDeBig(WmtEnDe):
 def Transformer(
     vocab_size: int, dim: int, hidden: int, heads: int, layers: int, rate: float
 ) -> Any:
-    """TransformerModel Params of these sizes, with dropout where the paper has it."""
+    """TransformerModel Params of these sizes, with dropout where the paper has it.
+
+    That is on the embeddings and on what each part adds (section 5.4), not inside of the parts.
+    """
     p = model.TransformerModel.Params()
     p.vocab_size = vocab_size
     p.model_dim = dim
@@ -90,7 +93,7 @@ def Transformer(
     p.input_dropout.rate = rate
     for stack in (p.encoder, p.decoder):
         stack.Set(num_layers=layers, num_heads=heads, hidden_dim=hidden)
-        stack.Set(residual_dropout_prob=rate, atten_dropout_prob=rate, relu_dropout_prob=rate)
+        stack.residual_dropout_prob = rate
     return p
 
 
