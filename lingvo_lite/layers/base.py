@@ -347,7 +347,8 @@ def Hoisted(layer: BaseLayer) -> Iterator[None]:
     before = context.hoisted
     values = dict(before or {})
     for each in layer.Descendants():
-        values.update({(id(each), name): v for name, v in each.LoopValues().items()})
+        for name, value in each.LoopValues().items():
+            values[id(each), name] = tf.convert_to_tensor(value)
     context.hoisted = values
     try:
         yield
