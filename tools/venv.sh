@@ -31,4 +31,3 @@ if [ "$(cat .venv/installed 2> /dev/null)" != "$wanted" ]; then
   python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
   echo "$wanted" > .venv/installed
 fi
-export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}

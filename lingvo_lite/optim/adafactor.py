@@ -57,13 +57,7 @@ class Adafactor(base_optimizer.BaseOptimizer):
                 shapes = {'velocity': shape}
             for name, slot_shape in shapes.items():
                 self._slots[path][name] = _ZerosBeside(variable, slot_shape, f'{path}_{name}')
-        return tf.Variable(
-            0,
-            dtype=tf.int64,
-            trainable=False,
-            name='iteration',
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
+        return tf.Variable(0, dtype=tf.int64, trainable=False, name='iteration')
 
     def _IsFactored(self, shape: list[int]) -> bool:
         return len(shape) >= 2 and min(shape[-2:]) >= self.params.min_dim_size_to_factor

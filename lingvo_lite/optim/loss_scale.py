@@ -139,8 +139,7 @@ class LossScale:
     def Update(self, finite: tf.Tensor, max_gradient: Optional[tf.Tensor] = None) -> None:
         """Finds the scale of the next step.
 
-        Called in every step, in cross-replica context or in that of every replica, but not in a
-        tf.cond.
+        Called in every step, in cross-replica context.
 
         Args:
           finite: bool scalar, the same for all replicas: whether all gradients of all replicas are.
@@ -174,7 +173,6 @@ class LossScale:
             trainable=False,
             dtype=tf.float32 if isinstance(value, float) else tf.int64,
             name=f'loss_scale_{name}',
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
 
     def _Built(self) -> dict[str, tf.Variable]:

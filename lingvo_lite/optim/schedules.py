@@ -293,7 +293,6 @@ class WarmUp(BaseSchedule):
     @classmethod
     def Check(cls, p: Any) -> None:
         _CheckPositive(p, 'warmup_steps')
-        p.schedule.Instantiate()
 
     def __init__(self, params: Any):
         super().__init__(params)

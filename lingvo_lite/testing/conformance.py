@@ -1,347 +1,30 @@
 """What every layer must do, checked in the same way for all.
 
-`CASES` lists the public layers, each with tiny Params, its inputs, and how it is called. `CHECKS`
-are functions of a `Subject`, which is a case that has been built. A layer that is not in the list
-is found by `MissingLayers`.
-
-The batch of each case has examples of several lengths: one whose vectors are zeros, one of length
-1, and one that is all padding. What stands at paddings is noise.
+`CHECKS` are functions of a `Subject`, a case of `layer_cases` that has been built; so are
+`CheckSteps`, for cases that go step by step, and `CheckReplicas`, which takes a strategy too. They
+raise AssertionError.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import importlib
 import os
-import pkgutil
 import tempfile
-import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-import lingvo_lite.layers
 from lingvo_lite import step
-from lingvo_lite.layers import (
-    attention,
-    base,
-    dropout,
-    embedding,
-    feedforward,
-    linear,
-    norm,
-    positions,
-    softmax,
-    transformer,
-)
+from lingvo_lite.layers import base, dropout
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.runs import checkpoints
+from lingvo_lite.testing.layer_cases import CASES, LENGTHS, ZEROS, Batch, Case, Example
 
-_DIM = 8
-_VOCAB = 13
-# Lengths of the examples along each axis; SOURCE is what a decoder looks at.
-_LENGTHS = {'time': (4, 1, 0, 5), 'source': (3, 1, 0, 6)}
-_ZEROS = 3
 _TOLERANCE = 1e-4
 # Largest deviation from float32, relative to the largest value; twice that for gradients.
 _LOW_PRECISION = {tf.bfloat16: 0.02, tf.float16: 0.004}
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """One input of a layer: a tensor [batch, axis, ...].
-
-    Attributes:
-      kind: 'vectors' ([batch, axis, _DIM]), 'ids', 'paddings' or 'weights' ([batch, axis]).
-      axis: 'time' or 'source'.
-    """
-
-    kind: str
-    axis: str = 'time'
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A layer and how to call it.
-
-    Attributes:
-      name: of the test; the class, and what is special about its Params.
-      params: of the layer.
-      fields: {name: Field}, its inputs.
-      call: (layer, inputs) -> NestedMap with `by_time`, [batch, time, ...], or `by_example`,
-        [batch].
-      steps: (layer, inputs) -> what `by_time` must be, computed position by position; None if
-        there is no such way.
-    """
-
-    name: str
-    params: Any
-    fields: dict[str, Field]
-    call: Callable[[Any, NestedMap], NestedMap]
-    steps: Optional[Callable[[Any, NestedMap], tf.Tensor]] = None
-
-
-def Vectors(layer: Any, inputs: NestedMap) -> NestedMap:
-    """Calls a layer that takes vectors and nothing else."""
-    return NestedMap(by_time=layer(inputs.x))
-
-
-def _PositionSteps(layer: Any, inputs: NestedMap) -> tf.Tensor:
-    times = range(inputs.x.shape[1])
-    return tf.concat([layer(inputs.x[:, t : t + 1], tf.constant(t)) for t in times], axis=1)
-
-
-def _SelfAttention(layer: Any, inputs: NestedMap) -> NestedMap:
-    return NestedMap(by_time=layer(inputs.x, attention.causal_mask(inputs.paddings)))
-
-
-def _SelfAttentionSteps(layer: Any, inputs: NestedMap) -> tf.Tensor:
-    cache = layer.InitStates(tf.shape(inputs.x)[0])
-    ys = []
-    for t in range(inputs.x.shape[1]):
-        y, cache = layer.ExtendStep(inputs.x[:, t], cache)
-        ys.append(y)
-    return tf.stack(ys, axis=1)
-
-
-def _CrossAttention(layer: Any, inputs: NestedMap) -> NestedMap:
-    mask = attention.padding_mask(inputs.source_paddings)
-    return NestedMap(by_time=layer(inputs.x, layer.Memory(inputs.source), mask))
-
-
-def _EncoderLayer(layer: Any, inputs: NestedMap) -> NestedMap:
-    return NestedMap(by_time=layer(inputs.x, attention.padding_mask(inputs.paddings)))
-
-
-def _DecoderLayer(layer: Any, inputs: NestedMap) -> NestedMap:
-    masks = attention.causal_mask(inputs.paddings), attention.padding_mask(inputs.source_paddings)
-    return NestedMap(by_time=layer(inputs.x, masks[0], inputs.source, masks[1]))
-
-
-def _DecoderLayerSteps(layer: Any, inputs: NestedMap) -> tf.Tensor:
-    cache, memory = layer.InitStates(inputs.source)
-    mask = attention.padding_mask(inputs.source_paddings)
-    ys = []
-    for t in range(inputs.x.shape[1]):
-        y, cache, _ = layer.ExtendStep(inputs.x[:, t], cache, memory, mask)
-        ys.append(y)
-    return tf.stack(ys, axis=1)
-
-
-def _Encoder(layer: Any, inputs: NestedMap) -> NestedMap:
-    return NestedMap(by_time=layer(inputs.x, inputs.paddings))
-
-
-def _Decoder(layer: Any, inputs: NestedMap) -> NestedMap:
-    return NestedMap(
-        by_time=layer(inputs.x, inputs.paddings, inputs.source, inputs.source_paddings)
-    )
-
-
-def _DecoderSteps(layer: Any, inputs: NestedMap) -> tf.Tensor:
-    state = layer.InitStates(inputs.source, inputs.source_paddings)
-    ys = []
-    for t in range(inputs.x.shape[1]):
-        y, state = layer.ExtendStep(inputs.x[:, t], state)
-        ys.append(y)
-    return tf.stack(ys, axis=1)
-
-
-def _Loss(layer: Any, inputs: NestedMap) -> NestedMap:
-    out = layer(inputs.x, inputs.ids, inputs.weights)
-    # [batch, time, padded vocabulary]
-    logits = layer.Logits(tf.reshape(inputs.x, [-1, _DIM]))[:, :_VOCAB]
-    logits = tf.reshape(logits, tf.concat([tf.shape(inputs.ids), [_VOCAB]], axis=0))
-    return NestedMap(by_time=logits, by_example=out.per_example_loss)
-
-
-_X = {'x': Field('vectors')}
-_OWN = {**_X, 'paddings': Field('paddings')}
-_BOTH = {
-    **_OWN,
-    'source': Field('vectors', 'source'),
-    'source_paddings': Field('paddings', 'source'),
-}
-_RATES = {
-    'residual_dropout_prob': 0.25,
-    'atten_dropout_prob': 0.25,
-    'relu_dropout_prob': 0.25,
-}
-_HEADS = {'model_dim': _DIM, 'num_heads': 2}
-# gelu, because a relu that flips at a rounding error says nothing about low precision.
-_LAYER = {**_HEADS, **_RATES, 'hidden_dim': 12, 'feedforward.activation': 'gelu'}
-_STACK = {**_HEADS, **_RATES, 'hidden_dim': 12, 'num_layers': 2}
-_STACK['layer.feedforward.activation'] = 'gelu'
-
-
-def _Cases() -> list[Case]:
-    feed = feedforward.FeedForward.Params().Set(model_dim=_DIM, hidden_dim=12)
-    self_attention = attention.SelfAttention.Params().Set(**_HEADS)
-    encoder = transformer.TransformerEncoder.Params().Set(**_STACK)
-    decoder = transformer.TransformerDecoder.Params().Set(**_STACK)
-    return [
-        Case(
-            'Linear',
-            linear.Linear.Params().Set(input_dim=_DIM, output_dim=5),
-            _X,
-            Vectors,
-        ),
-        Case(
-            'Embedding',
-            embedding.Embedding.Params().Set(
-                vocab_size=_VOCAB, model_dim=_DIM, scale_sqrt_depth=True
-            ),
-            {'ids': Field('ids')},
-            lambda layer, inputs: NestedMap(by_time=layer(inputs.ids)),
-        ),
-        Case(
-            'Sinusoid',
-            positions.Sinusoid.Params().Set(model_dim=_DIM),
-            _X,
-            Vectors,
-            _PositionSteps,
-        ),
-        Case(
-            'LearnedPositions',
-            positions.LearnedPositions.Params().Set(model_dim=_DIM, max_positions=16),
-            _X,
-            Vectors,
-            _PositionSteps,
-        ),
-        Case('LayerNorm', norm.LayerNorm.Params().Set(model_dim=_DIM), _X, Vectors),
-        Case('RmsNorm', norm.RmsNorm.Params().Set(model_dim=_DIM), _X, Vectors),
-        Case('Dropout', dropout.Dropout.Params().Set(rate=0.25), _X, Vectors),
-        *(
-            Case(f'FeedForward-{name}', feed.Copy().Set(activation=name), _X, Vectors)
-            for name in feedforward.ACTIVATIONS
-        ),
-        Case('SelfAttention', self_attention, _OWN, _SelfAttention, _SelfAttentionSteps),
-        Case(
-            'SelfAttention-rotary',
-            self_attention.Copy().Set(rotary=True, atten_dropout_prob=0.25),
-            _OWN,
-            _SelfAttention,
-            _SelfAttentionSteps,
-        ),
-        Case(
-            'CrossAttention',
-            attention.CrossAttention.Params().Set(**_HEADS, atten_dropout_prob=0.25),
-            {k: v for k, v in _BOTH.items() if k != 'paddings'},
-            _CrossAttention,
-        ),
-        Case(
-            'TransformerEncoderLayer',
-            transformer.TransformerEncoderLayer.Params().Set(**_LAYER),
-            _OWN,
-            _EncoderLayer,
-        ),
-        Case(
-            'TransformerDecoderLayer',
-            transformer.TransformerDecoderLayer.Params().Set(**_LAYER),
-            _BOTH,
-            _DecoderLayer,
-            _DecoderLayerSteps,
-        ),
-        Case('TransformerEncoder', encoder, _OWN, _Encoder),
-        Case(
-            'TransformerEncoder-post-rms-remat',
-            encoder.Copy().Set(pre_norm=False, remat=True, norm=norm.RmsNorm.Params()),
-            _OWN,
-            _Encoder,
-        ),
-        Case('TransformerDecoder', decoder, _BOTH, _Decoder, _DecoderSteps),
-        Case(
-            'TransformerDecoder-post-remat',
-            decoder.Copy().Set(pre_norm=False, remat=True),
-            _BOTH,
-            _Decoder,
-            _DecoderSteps,
-        ),
-        Case(
-            'SoftmaxLoss',
-            softmax.SoftmaxLoss.Params().Set(
-                vocab_size=_VOCAB, model_dim=_DIM, label_smoothing=0.1
-            ),
-            {**_X, 'ids': Field('ids'), 'weights': Field('weights')},
-            _Loss,
-        ),
-    ]
-
-
-CASES: list[Case] = _Cases()
-
-
-def MissingLayers(package: Any = lingvo_lite.layers) -> list[str]:
-    """Public layers of `package`, that is with an FProp, which no case is about."""
-    covered = {case.params.cls for case in CASES}
-    missing = []
-    for found in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):
-        module = importlib.import_module(found.name)
-        for name, cls in vars(module).items():
-            if (
-                isinstance(cls, type)
-                and issubclass(cls, base.BaseLayer)
-                and cls.__module__ == module.__name__
-                and cls.FProp is not base.BaseLayer.FProp
-                and not name.startswith('_')
-                and cls not in covered
-            ):
-                missing.append(f'{found.name}.{name}')
-    return missing
-
-
-# Inputs.
-
-
-def Example(case: Case, index: int, pad: int = 0, noise: int = 0) -> NestedMap:
-    """Inputs of one example, a batch of 1.
-
-    Args:
-      case: the case.
-      index: of the example; what is in it depends on this alone.
-      pad: how many padded positions stand behind it. An empty example has one at least.
-      noise: seed of what stands at padded positions.
-    """
-    inputs = NestedMap()
-    for name, field in case.fields.items():
-        length = _LENGTHS[field.axis][index]
-        padded = max(1, length + pad)
-        values = _Values(field, f'{name}/{index}', length)
-        if index == _ZEROS and field.kind == 'vectors':
-            values = np.zeros_like(values)
-        rest = _Values(field, f'{name}/{index}/{noise}', padded - length)
-        if field.kind in ('paddings', 'weights'):
-            rest = np.full_like(rest, 1.0 if field.kind == 'paddings' else 0.0)
-        inputs[name] = np.concatenate([values, rest])[np.newaxis]
-    return inputs
-
-
-def Batch(case: Case) -> NestedMap:
-    """All examples of the case as one batch, padded to the longest."""
-    longest = {axis: max(lengths) for axis, lengths in _LENGTHS.items()}
-    rows = []
-    for index in range(len(_LENGTHS['time'])):
-        row = NestedMap()
-        for axis, length in longest.items():
-            example = Example(case, index, pad=length - _LENGTHS[axis][index])
-            row.update({k: v for k, v in example.items() if case.fields[k].axis == axis})
-        rows.append(row)
-    return NestedMap({k: np.concatenate([row[k] for row in rows]) for k in rows[0]})
-
-
-def _Values(field: Field, key: str, length: int) -> np.ndarray:
-    rng = np.random.default_rng(zlib.crc32(key.encode()))
-    if field.kind == 'vectors':
-        return rng.normal(size=[length, _DIM]).astype(np.float32)
-    if field.kind == 'ids':
-        return rng.integers(0, _VOCAB, size=[length]).astype(np.int32)
-    return np.full([length], 1.0 if field.kind == 'weights' else 0.0, np.float32)
-
-
-# The subject of the checks.
 
 
 class Subject:
@@ -384,10 +67,10 @@ class Subject:
 
     def Real(self, outputs: NestedMap) -> np.ndarray:
         """The outputs at real positions of real examples, flat."""
-        rows = [i for i, n in enumerate(_LENGTHS['time']) if n]
+        rows = [i for i, n in enumerate(LENGTHS['time']) if n]
         flat = [outputs.by_example[rows]] if 'by_example' in outputs else []
         if 'by_time' in outputs:
-            flat += [outputs.by_time[i, : _LENGTHS['time'][i]] for i in rows]
+            flat += [outputs.by_time[i, : LENGTHS['time'][i]] for i in rows]
         return np.concatenate([np.ravel(np.asarray(x, np.float32)) for x in flat])
 
 
@@ -466,7 +149,7 @@ def CheckGraph(subject: Subject) -> None:
 def CheckCompany(subject: Subject) -> None:
     """An example's outputs do not depend on the batch it is in, nor on the padding behind it."""
     by_time, by_example = (subject.outputs.Get(k) for k in ('by_time', 'by_example'))
-    for index, length in enumerate(_LENGTHS['time']):
+    for index, length in enumerate(LENGTHS['time']):
         for pad in (0, 4):
             alone = subject.Graph(Example(subject.case, index, pad=pad, noise=pad))
             what = f'example {index} of length {length}, alone, {pad} positions of padding'
@@ -488,7 +171,7 @@ def CheckLowPrecision(subject: Subject) -> None:
     inputs = subject.batch.Transform(tf.constant)
     # Not the zeros: the gradient of a norm at 0 is 1 / sqrt(epsilon), and of a few in a row beyond
     # what float16 can hold.
-    rows = inputs.Transform(lambda x: x[:_ZEROS])
+    rows = inputs.Transform(lambda x: x[:ZEROS])
     wanted = subject.Real(subject.outputs)
     gradients = _Flat(Gradients(case, subject.layer, rows, training=False))
     for dtype, tolerance in _LOW_PRECISION.items():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lingvo_lite.testing import conformance
+from lingvo_lite.testing import conformance, layer_cases
 
-_NAMES = [case.name for case in conformance.CASES]
-_STEPPING = [case.name for case in conformance.CASES if case.steps]
+_NAMES = [case.name for case in layer_cases.CASES]
+_STEPPING = [case.name for case in layer_cases.CASES if case.steps]
 
 
 @pytest.mark.parametrize('name', _NAMES)
@@ -27,10 +27,10 @@ def test_steps_equal_whole_sequence(name):
 
 
 def test_every_public_layer_is_in_the_list():
-    assert conformance.MissingLayers() == []
+    assert layer_cases.MissingLayers() == []
 
 
 def test_a_layer_that_is_not_in_the_list_is_found(monkeypatch):
-    kept = [case for case in conformance.CASES if case.name != 'RmsNorm']
-    monkeypatch.setattr(conformance, 'CASES', kept)
-    assert conformance.MissingLayers() == ['lingvo_lite.layers.norm.RmsNorm']
+    kept = [case for case in layer_cases.CASES if case.name != 'RmsNorm']
+    monkeypatch.setattr(layer_cases, 'CASES', kept)
+    assert layer_cases.MissingLayers() == ['lingvo_lite.layers.norm.RmsNorm']

@@ -200,7 +200,7 @@ class TestRemat:
     def test_gradients_are_equal_with_dropout_on(self, graph, vn_std):
         results = []
         for remat in (False, True):
-            decoder = _Stack(transformer.TransformerDecoder, remat=remat, **self.RATES)
+            decoder = _Stack(transformer.TransformerDecoder, 1, remat=remat, **self.RATES)
             run = tf.function(self._Gradients, autograph=False) if graph else self._Gradients
             results.append(run(decoder, vn_std))
         (loss, wanted), (other, found) = results
@@ -238,7 +238,7 @@ class TestRemat:
         results = []
         for remat in (False, True):
             with two_replicas.scope():
-                encoder = _Stack(transformer.TransformerEncoder, remat=remat, **self.RATES)
+                encoder = _Stack(transformer.TransformerEncoder, 1, remat=remat, **self.RATES)
             results.append(_OnReplicas(two_replicas, encoder, tf.constant(x)))
         (first, second), (found, other) = results
         for wanted, gradients in ((first, found), (second, other)):

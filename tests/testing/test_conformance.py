@@ -9,7 +9,7 @@ from lingvo_lite import step
 from lingvo_lite.layers import base, dropout
 from lingvo_lite.layers.initializers import WeightInit
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.testing import conformance
+from lingvo_lite.testing import conformance, layer_cases
 
 _DIM = 8
 
@@ -128,9 +128,9 @@ def _Steps(layer, inputs):
 
 def _Subject(cls, **settings):
     params = cls.Params().Set(**settings)
-    fields = {'x': conformance.Field('vectors')}
+    fields = {'x': layer_cases.Field('vectors')}
     return conformance.Subject(
-        conformance.Case(cls.__name__, params, fields, conformance.Vectors, _Steps)
+        layer_cases.Case(cls.__name__, params, fields, layer_cases.Vectors, _Steps)
     )
 
 
@@ -182,8 +182,8 @@ def test_a_trace_for_each_shape_is_found():
 
 
 def test_inputs_hold_zeros_padding_and_length_1():
-    case = next(c for c in conformance.CASES if c.name == 'TransformerDecoder')
-    batch = conformance.Batch(case)
+    case = next(c for c in layer_cases.CASES if c.name == 'TransformerDecoder')
+    batch = layer_cases.Batch(case)
     lengths = (1 - batch.paddings).sum(axis=1)
     assert 0 in lengths and 1 in lengths and batch.x.shape[1] == lengths.max()
     assert any(not x[: int(n)].any() and n > 1 for x, n in zip(batch.x, lengths))
@@ -191,9 +191,9 @@ def test_inputs_hold_zeros_padding_and_length_1():
 
 
 def test_an_example_is_the_same_alone_and_in_the_batch():
-    case = next(c for c in conformance.CASES if c.name == 'SoftmaxLoss')
-    batch = conformance.Batch(case)
-    alone = conformance.Example(case, 0, pad=2, noise=1)
+    case = next(c for c in layer_cases.CASES if c.name == 'SoftmaxLoss')
+    batch = layer_cases.Batch(case)
+    alone = layer_cases.Example(case, 0, pad=2, noise=1)
     assert (batch.x[0, :4] == alone.x[0, :4]).all() and (batch.ids[0, :4] == alone.ids[0, :4]).all()
     assert not (batch.x[0, 4:5] == alone.x[0, 4:5]).all()
     assert alone.weights.tolist() == [[1, 1, 1, 1, 0, 0]]

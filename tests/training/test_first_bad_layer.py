@@ -110,7 +110,6 @@ def test_a_layer_in_the_second_micro_batch_on_the_second_replica_is_found(tiny, 
     )
     batches = [_Batch(), _Batch(1)]
     batches[1].x[1] = 1e5  # inf in float16
-    assert not learner.TrainStep(batches).Read().finite
     assert first_bad_layer.Find(learner, batches, 0) == ('output', 'blocks_0/up')
 
 

@@ -412,3 +412,43 @@ def test_every_variable_is_in_exactly_one_group(tiny, filters, message):
     p.train.learners = [_Group(f'g{i}', variable_filter=f) for i, f in enumerate(filters)]
     with pytest.raises(hyperparams.ConfigError, match=message):
         tiny.Learner(p)
+
+
+def test_each_loss_is_clipped_by_its_own_norm(tiny):
+    p = tiny.Params(by_row=True, **{'train.clip_gradient_norm_to_value': 0.2})
+    p.train.learners = [
+        _Group('generator', variable_filter='^first', loss_terms=['row']),
+        _Group('critic', variable_filter='^second', loss_terms=['token']),
+    ]
+    learner = tiny.Learner(p)
+    wanted = tiny.Values(learner.task.AllVariables())
+    norms = []
+    for name, term in (('first', 'row'), ('second', 'token')):
+        found = _Gradients(learner.task, tiny.Batch(), [term])
+        found = {k: g for k, g in found.items() if k.startswith(name)}
+        norms.append(_Norm(found))
+        for path, gradient in found.items():
+            wanted[path] -= 0.1 * gradient.numpy() * 0.2 / norms[-1]
+    numbers = learner.TrainStep([tiny.Batch()]).Read()
+    assert min(norms) > 0.2 and norms[0] != pytest.approx(norms[1])
+    assert numbers.grad_norm == pytest.approx(np.hypot(*norms), rel=1e-5)
+    tiny.AssertClose(tiny.Values(learner.task.AllVariables()), wanted)
+
+
+def test_groups_that_cannot_be_meant_are_errors(tiny):
+    twice, foreign, term = tiny.Params(), tiny.Params(), tiny.Params()
+    twice.train.learners = [_Group('a', variable_filter='w$'), _Group('a', variable_filter='b$')]
+    with pytest.raises(hyperparams.ConfigError, match="two learners have the name 'a'"):
+        tiny.Learner(twice)
+    foreign.train.learners = [optimizers.SGD.Params()]
+    with pytest.raises(hyperparams.ConfigError, match='holds VariableGroup.Params'):
+        tiny.Learner(foreign)
+    term.train.learners = [_Group('a', loss_terms=['tokens'])]
+    with pytest.raises(hyperparams.ConfigError, match="'tokens'.*Did you mean 'token'?"):
+        tiny.Learner(term).TrainStep([tiny.Batch()])
+
+
+def test_groups_can_be_read_back_from_text(tiny):
+    p = tiny.Params()
+    p.train.learners = [_Group('a', variable_filter='w$', learning_rate=0.5), _Group('b')]
+    assert tiny.Params().FromText(p.ToText()) == p

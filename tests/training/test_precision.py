@@ -97,3 +97,15 @@ def test_lower_precision_is_close_to_float32(tiny, dtype):
         difference = narrow.task.AllVariables()[path].numpy() - variable.numpy()
         assert np.linalg.norm(difference) < 0.05 * np.linalg.norm(moved), path
     assert ('loss_scale' in narrow.TrainStep([tiny.Batch()]).Read()) == (dtype == tf.float16)
+
+
+def test_logmax_is_told_the_largest_gradient(tiny):
+    settings = {'fprop_dtype': tf.float16, 'train.loss_scale.method': 'logmax'}
+    learner = tiny.Learner(tiny.Params(**settings, **{'train.loss_scale.initial_scale': 64.0}))
+    before = tiny.Values(learner.task.AllVariables())
+    learner.TrainStep([tiny.Batch()])
+    after = tiny.Values(learner.task.AllVariables())
+    # Plain gradient descent with rate 0.1: the largest change is 0.1 of the largest gradient.
+    largest = max(np.abs(after[path] - before[path]).max() for path in before) / 0.1
+    mean = learner.State()['.loss_scale/mean'].numpy() / (1 - 0.99)
+    assert mean == pytest.approx(np.log2(largest), abs=1e-3)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lingvo_lite import step
 from lingvo_lite.optim import optimizers
 
 
@@ -85,3 +86,20 @@ def test_weight_noise_is_the_same_on_all_replicas(tiny, two_replicas):
     loss = two.TrainStep(halves).Read().loss
     assert loss == pytest.approx(one.TrainStep([tiny.Join(halves)]).Read().loss, rel=1e-4)
     assert abs(loss - quiet.TrainStep([tiny.Join(halves)]).Read().loss) > 1e-3
+
+
+def test_draws_over_activations_differ_by_replica(tiny, two_replicas):
+    class Drawing(tiny.TinyTask):
+        def ComputeLoss(self, predictions, batch):
+            loss = super().ComputeLoss(predictions, batch)
+            seed = step.ActivationSeed('dropout')
+            draw = tf.random.stateless_uniform([], seed)
+            # Replica 0 has weight 1, replica 1 has weight 0: the mean is the draw of replica 0.
+            first = 1.0 - tf.cast(step.Current().replica, tf.float32)
+            loss.metrics = {'first': (draw * first, first), 'mean': (draw, 1.0)}
+            return loss
+
+    p = Drawing.Params()
+    metrics = tiny.Learner(p, two_replicas).TrainStep([tiny.Batch()] * 2).Read().metrics
+    assert metrics.first[1] == 1 and metrics['mean'][1] == 2
+    assert metrics.first[0] != pytest.approx(metrics['mean'][0])
