@@ -27,7 +27,6 @@ from typing import Any, NoReturn, Optional
 from lingvo_lite import hyperparams
 
 CONFIG_ERROR = 2
-_JOBS = ('trainer', 'evaler', 'decoder')
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,7 +73,14 @@ def Decoder(argv: Optional[Sequence[str]] = None) -> int:
 
 def Main(argv: Optional[Sequence[str]] = None) -> int:
     """lingvo_lite: looks at experiments without training them; also starts the jobs."""
-    return _Guarded('lingvo_lite', _RunMain, argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ['trainer']:
+        return Trainer(arguments[1:])
+    if arguments[:1] == ['evaler']:
+        return Evaler(arguments[1:])
+    if arguments[:1] == ['decoder']:
+        return Decoder(arguments[1:])
+    return _Guarded('lingvo_lite', _RunMain, arguments)
 
 
 def _Guarded(command: str, run: Callable[[list[str]], int], argv: Optional[Sequence[str]]) -> int:
@@ -345,9 +351,6 @@ def _Choice(flags: argparse.Namespace) -> Any:
 
 
 def _RunMain(argv: list[str]) -> int:
-    if argv and argv[0] in _JOBS:
-        run = {'trainer': _RunTrainer, 'evaler': _RunEvaler, 'decoder': _RunDecoder}
-        return run[argv[0]](argv[1:])
     parser = _Parser(prog='lingvo_lite', description='Looks at experiments without training them.')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', parser_class=_Parser)
     listing = commands.add_parser('list', help='the experiments, of one family or all')
@@ -371,8 +374,8 @@ def _RunMain(argv: list[str]) -> int:
         each.add_argument('--set', metavar='KEY=VALUE', action='append', default=[])
         each.add_argument('--params_file', metavar='FILE')
         each.add_argument('--data_dir', metavar='DIR')
-    for job in _JOBS:
-        commands.add_parser(job, help=f'the {job} job (see {job} --help)', add_help=False)
+    for job in ('trainer', 'evaler', 'decoder'):
+        commands.add_parser(job, help=f'the {job} job (see {job} --help)')
     flags = parser.parse_args(argv)
     if flags.command is None:
         parser.print_help()

@@ -150,8 +150,9 @@ class Params:
         kind = _KindOf(default) if type is None else _Kind(type, where)
         if kind is Params and bound is None and isinstance(default, InstantiableParams):
             bound = _RootWithParams(default.cls)
-        if kind is _TYPE and bound is None:
-            raise ConfigError(f'{where}: a param that holds a class needs bound=.')
+        plain = isinstance(default, Params) and kind is Params
+        if kind in (_TYPE, Params) and bound is None and not plain:
+            raise ConfigError(f'{where}: a param that holds a class or its Params needs bound=.')
         param = _Param(default, description.strip(), kind, None, bound, resume, _Caller())
         if choices is not None:
             if isinstance(choices, str):
@@ -639,7 +640,7 @@ def _Template(param: _Param, value: Any, at: tuple[Any, ...]) -> Any:
             raise literals.LiteralError('only Params of a class can stand here')
         if isinstance(param.default, InstantiableParams) or param.bound is not None:
             raise literals.LiteralError('Params of a class are wanted, these have none')
-        if isinstance(param.default, Params) and not _SameKeys(param.default, value):
+        if not isinstance(param.default, Params) or not _SameKeys(param.default, value):
             raise literals.LiteralError('Params without a class keep the keys of the default')
         return value
     raise literals.LiteralError(

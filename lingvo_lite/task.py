@@ -8,7 +8,7 @@ from typing import Any
 from lingvo_lite import hyperparams
 from lingvo_lite.layers import base
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.optim import loss_scale, optimizers, schedules
+from lingvo_lite.optim import loss_scale, optimizers, schedules, variable_group
 
 
 class BaseTask(base.BaseLayer):
@@ -120,9 +120,9 @@ def TrainParams() -> hyperparams.Params:
     p.Define(
         'learners',
         [],
-        'LearnerParams of training.learner: groups of variables with loss terms, optimizer and '
-        'schedule of their own. Empty: one group, described by the params above.',
-        bound=object,
+        'Groups of variables with terms of the loss, optimizer and schedule of their own. '
+        'Empty: one group, described by the params above.',
+        bound=variable_group.VariableGroup,
     )
     p.Define('accumulation', 1, 'Micro-batches that a step is computed in, to save memory.')
     p.Define('ema_decay', 0.0, 'Decay of the moving average of the variables; 0 for none.')

@@ -154,6 +154,8 @@ def test_names_that_are_refused(name):
         (None, {'type': 'int'}, 'type is bool, int'),
         (None, {'type': type}, 'needs bound='),
         (Layer, {}, 'needs bound='),
+        (None, {'type': Params}, 'needs bound='),
+        (REQUIRED, {'type': Params}, 'needs bound='),
         (None, {'type': Params, 'bound': 'Layer'}, "bound is a class, got 'Layer'"),
         ([Layer.Params()], {}, 'without bound='),
     ],

@@ -27,7 +27,7 @@ import tensorflow as tf
 from lingvo_lite import hyperparams, step
 from lingvo_lite.layers import initializers
 
-_building = threading.local()
+_build = threading.local()  # .path of the layer being built, .shapes_only
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
 
 
@@ -59,12 +59,12 @@ def ShapesOnly() -> Iterator[None]:
 
     For counting parameters, and for finding configuration errors before any device is touched.
     """
-    before = getattr(_building, 'shapes_only', False)
-    _building.shapes_only = True
+    before = getattr(_build, 'shapes_only', False)
+    _build.shapes_only = True
     try:
         yield
     finally:
-        _building.shapes_only = before
+        _build.shapes_only = before
 
 
 class BaseLayer(tf.Module):
@@ -86,6 +86,7 @@ class BaseLayer(tf.Module):
             None,
             "How variables start (WeightInit); None for the parent's, Xavier at the root.",
             type=hyperparams.Params,
+            bound=initializers.WeightInit,
         )
         p.Define(
             'random_seed',
@@ -112,7 +113,7 @@ class BaseLayer(tf.Module):
             p.params_init = initializers.WeightInit.Xavier()
         set_ = super().__setattr__
         set_('_building', True)
-        set_('_layer_path', getattr(_building, 'path', ''))
+        set_('_layer_path', getattr(_build, 'path', ''))
         super().__init__(name=_Identifier(self._layer_path or p.name or type(self).__name__))
         self.params = p.Freeze()
         self.dtype = p.fprop_dtype or tf.float32
@@ -145,7 +146,7 @@ class BaseLayer(tf.Module):
         """Creates the variable `self.vars.<name>`."""
         self._CheckNew(name)
         self._weights[name] = weight
-        if getattr(_building, 'shapes_only', False):
+        if getattr(_build, 'shapes_only', False):
             return
         path = self._Join(name)
         init = weight.init if weight.init is not None else self.params.params_init
@@ -269,13 +270,14 @@ class BaseLayer(tf.Module):
             if p.Get(key) is None and self.params.Get(key) is not None:
                 setattr(p, key, self.params.Get(key))
         path = self._Join(name)
-        p.SetLabel(path.replace('/', '.'))
-        before = getattr(_building, 'path', '')
-        _building.path = path
+        if not p.Path():  # It stands nowhere in the configuration: the parent made it.
+            p.SetLabel(path.replace('/', '.'))
+        before = getattr(_build, 'path', '')
+        _build.path = path
         try:
             return p.Instantiate(**kwargs)
         finally:
-            _building.path = before
+            _build.path = before
 
     def _Register(self, name: str, child: BaseLayer) -> None:
         if name in self._children or name in self._weights:
@@ -411,10 +413,6 @@ def _Locking(init: Any) -> Any:
 
     @functools.wraps(init)
     def Init(self: BaseLayer, *args: Any, **kwargs: Any) -> None:
-        outermost = not getattr(self, '_building', False)
-        if not outermost:
-            init(self, *args, **kwargs)
-            return
         init(self, *args, **kwargs)
         if type(self).__init__ is Init:
             self._building = False

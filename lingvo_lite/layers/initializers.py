@@ -26,10 +26,17 @@ class WeightInit:
     """
 
     @classmethod
+    def Params(cls) -> hyperparams.InstantiableParams:
+        """Params of Xavier; the methods below set others."""
+        p = hyperparams.InstantiableParams(cls)
+        methods = sorted(_METHODS)
+        p.Define('method', 'xavier', 'Distribution of the initial values.', choices=methods)
+        p.Define('scale', 1.0, 'Its scale; see the method.')
+        return p
+
+    @classmethod
     def _Params(cls, method: str, scale: float) -> hyperparams.Params:
-        p = hyperparams.Params()
-        p.Define('method', method, 'Distribution of the initial values.', choices=sorted(_METHODS))
-        p.Define('scale', float(scale), 'Its scale; see the method.')
+        p: hyperparams.Params = cls.Params().Set(method=method, scale=float(scale))
         return p
 
     @classmethod

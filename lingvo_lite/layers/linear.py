@@ -35,8 +35,9 @@ class Linear(base.BaseLayer):
 
     def FProp(self, x: tf.Tensor) -> tf.Tensor:
         """x: [..., input_dim] -> [..., output_dim], in the compute type."""
+        x = tf.cast(x, self.dtype)
         # [rows, input_dim]: one product over all leading axes is the fast path on CPUs.
-        rows = tf.reshape(tf.cast(x, self.dtype), [-1, self.params.input_dim])
+        rows = tf.reshape(x, [-1, self.params.input_dim])
         y = tf.matmul(rows, self.theta.w)
         if self.params.use_bias:
             y = tf.nn.bias_add(y, self.theta.b)

@@ -10,34 +10,6 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.optim import optimizers, schedules
-
-
-class VariableGroup:
-    """Params of one entry of `task.train.learners`.
-
-    p.train.learners = [
-        VariableGroup.Params().Set(name='generator', variable_filter='^generator/',
-                                   loss_terms=['fool'], optimizer=optimizers.Adam.Params()),
-        VariableGroup.Params().Set(name='critic', variable_filter='^critic/',
-                                   loss_terms=['tell'], optimizer=optimizers.SGD.Params()),
-    ]
-    """
-
-    @classmethod
-    def Params(cls) -> Any:
-        """The Params of a group."""
-        p = hyperparams.InstantiableParams(cls)
-        p.Define('name', hyperparams.REQUIRED, 'Name of the group in logs.', type=str)
-        p.Define('variable_filter', '.*', 'Regex (search) of the variable paths in it.')
-        p.Define('loss_terms', [], 'Terms of the loss that train it; empty for all.')
-        p.Define('learning_rate', 1e-3, 'Factor of the schedule.')
-        p.Define('lr_schedule', schedules.Constant.Params(), 'Learning rate over updates.')
-        p.Define('optimizer', optimizers.Adam.Params(), 'The optimizer.')
-        return p
-
-    def __init__(self, params: Any):
-        self.params = params
 
 
 @dataclasses.dataclass
@@ -131,9 +103,6 @@ def MakeGroups(train: Any, variables: dict[str, tf.Variable]) -> list[Group]:
     groups = []
     members: dict[str, list[str]] = {path: [] for path in variables}
     for p in train.learners:
-        if getattr(p, 'cls', None) is not VariableGroup:
-            message = f'learners holds VariableGroup.Params(), got {p!r}.'
-            raise hyperparams.Fail(train, message, key='learners')
         missing = p.Missing()
         if missing:
             raise hyperparams.Fail(p, f'{missing[0][0]} must be set.')

@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from lingvo_lite.inputs import cache, text
-from lingvo_lite.tasks.mt import numbers
+
+from . import numbers
 
 # Relative to the data folder; the cache folder is searched like one.
 NUMBERS = 'generated/numbers_en_de_v1'

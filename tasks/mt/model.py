@@ -90,6 +90,18 @@ class TransformerModel(task.BaseTask):
         """What the search asks for next tokens."""
         return _Scorer(self, batch)
 
+    def Summaries(self, predictions: NestedMap, batch: NestedMap) -> NestedMap:
+        """The last layer's attention to the source, the mean over heads."""
+        del predictions
+        _, attention = self.decoder.FProp(
+            self._Embed(batch.target.ids),
+            batch.target.paddings,
+            self.Encode(batch),
+            batch.source.paddings,
+            return_attention=True,
+        )
+        return NestedMap(attention=attention)
+
     def CreateDecoderMetrics(self) -> dict[str, Any]:
         return {'bleu': bleu.CorpusBleu(), 'chrf': bleu.ChrF()}
 
@@ -136,6 +148,9 @@ class _Scorer(scorers.Scorer):
         self._batch = batch
         self.bos_id = model.params.bos_id
         self.eos_id = model.params.eos_id
+        # The search carries attention along, so it gets it only if it asks for it.
+        if model.params.search.coverage_penalty:
+            self.source_paddings = batch.source.paddings
 
     def Init(self) -> NestedMap:
         return self._model.decoder.InitStates(
@@ -145,5 +160,8 @@ class _Scorer(scorers.Scorer):
     def Step(self, ids: tf.Tensor, position: tf.Tensor, state: NestedMap) -> Any:
         model = self._model
         x = model._Embed(ids[:, None], position)[:, 0]
-        x, state = model.decoder.ExtendStep(x, state)
-        return model.softmax.Logits(x), state, None
+        if self.source_paddings is None:
+            x, state = model.decoder.ExtendStep(x, state)
+            return model.softmax.Logits(x), state, None
+        x, state, attention = model.decoder.ExtendStep(x, state, return_attention=True)
+        return model.softmax.Logits(x), state, attention

@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-_HERE = os.path.dirname(__file__)
-sys.path.insert(0, _HERE)
+sys.path.insert(0, os.path.dirname(__file__))
 
 import tiny_experiment
 
@@ -21,7 +20,7 @@ def environment(tmp_path_factory):
     tiny_experiment.WriteData(data)
     return {
         **os.environ,
-        'PYTHONPATH': _HERE,
+        'PYTHONPATH': os.path.dirname(__file__),
         'LINGVO_LITE_DATA': str(data),
         'LINGVO_LITE_CACHE': str(tmp_path_factory.mktemp('cache')),
     }

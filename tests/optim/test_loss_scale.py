@@ -100,7 +100,7 @@ def test_logmax_follows_the_distribution():
 
 
 def test_logmax_of_equal_gradients_aims_at_log_max():
-    scale = _Scale(method='logmax', log_max=4.0, initial_scale=2.0**13)
+    scale = _Scale(method='logmax', log_max=4.0, initial_scale=2.0**13, beta2=0.9999)
     # x is -10 and sigma 0, so S = 2^(4 + 10): no rounding error may pass for a variance.
     steps = [(True, 2.0**-10)] * 5
     np.testing.assert_allclose(_Follow(scale, steps), [2.0**14] * 5, rtol=2e-2)

@@ -7,8 +7,9 @@ from typing import Any
 from lingvo_lite import experiment, registry
 from lingvo_lite.inputs import tokenizers
 from lingvo_lite.optim import optimizers, schedules
-from lingvo_lite.tasks.mt import input as mt_input
-from lingvo_lite.tasks.mt.params import wmt
+
+from .. import input as mt_input
+from . import wmt
 
 
 @registry.Register

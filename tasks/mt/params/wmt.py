@@ -7,7 +7,8 @@ from typing import Any
 from lingvo_lite import experiment, registry
 from lingvo_lite.inputs import text, tokenizers
 from lingvo_lite.optim import optimizers, schedules
-from lingvo_lite.tasks.mt import model
+
+from .. import model
 
 
 @registry.Register
