@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 from lingvo_lite import experiment, hyperparams, overrides, registry
 from lingvo_lite.inputs import source as data_source
 from lingvo_lite.layers import base
-from lingvo_lite.runs import resume, rundir
+from lingvo_lite.runs import rundir
 from lingvo_lite.training import precision
 
 
@@ -234,9 +234,3 @@ def _CheckFree(before: Any, after: Any, run: rundir.RunDir) -> None:
         raise hyperparams.ConfigError(
             f'{run.path} was trained with task.{fixed[0]} (fixed for a run). Take the change back.'
         )
-
-
-def ModelOfText(path: str) -> str:
-    """The experiment's name in a params file."""
-    with open(path, encoding='utf-8') as file:
-        return resume.ModelOf(path, file.read())

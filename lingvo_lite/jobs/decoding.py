@@ -93,6 +93,7 @@ class DecodingPass:
             kept = batch.row_weight > 0
             if kept.any():
                 decoded.id = batch.id
+                decoded = decoded.Filter(lambda value: value is not None)  # no attention, say
                 rows = decoded.Transform(lambda value, kept=kept: value[kept])
                 records += self._task.PostProcessDecodeOut(rows, inputs, metrics)
         return records

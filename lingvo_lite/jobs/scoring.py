@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Optional
 from lingvo_lite import hyperparams
 from lingvo_lite.jobs import choice as choice_lib
 from lingvo_lite.jobs import configure, console, results, runtime, stopping
-from lingvo_lite.runs import checkpoint_files, checkpoints, following, rundir
+from lingvo_lite.runs import checkpoint_files, checkpoints, following, locks, rundir
 
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
@@ -29,12 +29,14 @@ class Job(NamedTuple):
       params: root Params: the run's task, the dataset's input.
       choice: which weights.
       stop: set by SIGTERM or Ctrl-C.
+      lock: of the results' folder.
     """
 
     run: rundir.RunDir
     params: Any
     choice: choice_lib.Choice
     stop: threading.Event
+    lock: locks.JobLock
 
 
 def Run(
@@ -74,10 +76,10 @@ def Run(
         configure.DryBuild(params)
         label = choice.Label(run)
         own = os.path.join(run.path, folder) if folder else f'{usual}_{label}' if label else usual
-        with run.Lock(own, f'{make_pass.title} {dataset}'):
+        with run.Lock(own, f'{make_pass.title} {dataset}') as lock:
             results.CheckParams(own, params, choice.Describe(run))
             run.WriteCommand(sys.argv, own)
-            job = Job(run, params, choice, stop.event)
+            job = Job(run, params, choice, stop.event, lock)
             _Score(make_pass, job, own, device)
     return stop.exit_code
 
@@ -116,6 +118,7 @@ def _ScoreAll(scorer: Any, task: Any, job: Job, own: str, kept: results.Results)
         _log.info('Step %d%s.', found.step, ', moving averages' if averaged else '')
         passed = scorer.Run(job.stop)
         if passed is not None:
+            job.lock.Check()
             kept.Commit(found.step, found.prefix, passed)
 
 
@@ -130,6 +133,7 @@ def _ScoreOne(scorer: Any, tasks: Sequence[Any], job: Job, own: str, kept: resul
             return
         passed = scorer.Run(job.stop)
         if passed is not None:
+            job.lock.Check()
             kept.Commit(step, prefixes[0] if len(prefixes) == 1 else None, passed)
 
 

@@ -32,6 +32,11 @@ class StopRequest:
         self._hint = hint
         self._before: dict[int, Any] = {}
 
+    def Set(self) -> None:
+        """As SIGTERM: another worker got it."""
+        self.exit_code = self.exit_code or EXIT_CODES[signal.SIGTERM]
+        self.event.set()
+
     def __enter__(self) -> StopRequest:
         # Handlers can be set in the main thread only; tests run jobs in others.
         if threading.current_thread() is threading.main_thread():

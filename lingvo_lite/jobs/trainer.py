@@ -30,7 +30,7 @@ from lingvo_lite.jobs import (
     stopping,
     summaries,
 )
-from lingvo_lite.runs import init_from, metrics_log, rundir, saving
+from lingvo_lite.runs import init_from, locks, metrics_log, rundir, saving
 from lingvo_lite.training import first_bad_layer, learner
 
 _log = logging.getLogger(__name__)
@@ -73,8 +73,7 @@ def Run(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stopping.StopRequest('Saving, then ending'))
         devices = runtime.Start(device, train.deterministic_ops)
-        if devices.is_chief:
-            stack.enter_context(run.Lock(run.train, 'trainer'))
+        lock = stack.enter_context(run.Lock(run.train, 'trainer')) if devices.is_chief else None
         if scored and devices.num_workers > 1:
             raise hyperparams.ConfigError(
                 '--eval works in one process; on several workers start an evaler and a decoder.'
@@ -84,7 +83,7 @@ def Run(
             _log.info('%s', line)
         _log.info('%s', opening.BatchArithmetic(inputs, devices, train.accumulation))
         _log.info('%s', opening.DeviceAndPrecision(devices, params.precision, train))
-        training = Training(run, params.run, devices, end, stop)
+        training = Training(run, params.run, devices, end, stop, lock)
         if devices.is_chief:
             run.WriteParams(params.run, training.position.step)
             run.WriteVariables(table)
@@ -92,6 +91,12 @@ def Run(
         for name, dataset in scored.items():
             own = params.run.Copy().Set(input=params.inputs[name])
             training.AddScoring(name, own, dataset)
+        if train.early_stop_window and not training.Scores(end.folder):
+            _log.info(
+                'Scores of %s come from another job: at which step training stops early depends on '
+                'when they come. trainer --eval makes it exact.',
+                end.folder,
+            )
         training.Run(inputs, profile_steps)
     return stop.exit_code
 
@@ -106,17 +111,20 @@ class Training:
         devices: runtime.Runtime,
         end: ending.Ending,
         stop: stopping.StopRequest,
+        lock: Optional[locks.JobLock],
     ):
         """Builds the task and restores it, or starts it.
 
         Args:
-          run: the log directory, locked.
+          run: the log directory.
           params: the root Params.
           devices: to train on.
           end: knows when it is enough.
           stop: set when it is asked to stop.
+          lock: of the trainer's folder, which the chief holds.
         """
         self._run = run
+        self._lock = lock
         self._train = params.task.train
         self._eval = params.task.eval
         self._devices = devices
@@ -159,6 +167,10 @@ class Training:
                 self._task, self._devices, inputs, self._learner.Substitutes() or None
             )
             self._scorings.append((scorer, kept))
+
+    def Scores(self, folder: str) -> bool:
+        """Whether this process writes the scores in a folder of the run."""
+        return any(os.path.basename(kept.folder) == folder for _, kept in self._scorings)
 
     def Run(self, inputs: Any, profile_steps: Optional[tuple[int, int]] = None) -> None:
         """Trains from `position` to the end, or until asked to stop.
@@ -205,7 +217,7 @@ class Training:
         """Scores what a killed trainer left to be scored; why not to train at all, if so."""
         if self._saved == step and step:
             self._Score(step)
-        return self._end.BySteps(step) or self._end.ByScores(step)
+        return self._end.BySteps(step) or self._NoLongerImproves(step)
 
     def _Loop(
         self,
@@ -233,6 +245,8 @@ class Training:
             profiler.After(step, result)
             numbers.Add(result, batch)
             progress.Step(step)
+            if self._saver is not None:
+                self._saver.Check()
             if step % check_every == 0:
                 self._CheckFinite(result, batch)
             if step % train.summary_interval_steps == 0:
@@ -244,7 +258,7 @@ class Training:
                 begin = time.perf_counter()
                 self._Score(step)
                 numbers.Pause(time.perf_counter() - begin)
-                reason = reason or self._end.ByScores(step)
+                reason = reason or self._NoLongerImproves(step)
             if reason is not None or self._AskedToStop(step, check_every):
                 break
         if len(numbers):
@@ -269,23 +283,32 @@ class Training:
             yield batch
 
     def _CheckFinite(self, result: Any, batch: Any) -> None:
-        if result.Read().skipped_in_a_row > self._train.max_skipped_in_a_row:
+        if self._learner.MustStop(result.Read()):
             self._WaitForSaver()
             raise first_bad_layer.Diagnose(self._learner, batch.replicas, result, self._run.train)
 
     def _AskedToStop(self, step: int, every: int) -> bool:
-        """Whether to stop; on several workers all give the same answer in the same step."""
-        if self._devices.num_workers == 1:
-            return self._stop.event.is_set()
-        if step % every:
-            return False
+        """Whether to stop; on several workers asked every few steps only."""
+        if self._devices.num_workers > 1:
+            if step % every or not self._OnAnyWorker(self._stop.event.is_set()):
+                return False
+            self._stop.Set()
+        return self._stop.event.is_set()
+
+    def _NoLongerImproves(self, step: int) -> Optional[str]:
+        """The chief's reason to end by scores, if it has one; the other workers believe it."""
+        reason = self._end.ByScores(step) if self._devices.is_chief else None
+        if self._devices.num_workers > 1 and self._OnAnyWorker(reason is not None):
+            return reason or 'the chief says so'
+        return reason
+
+    def _OnAnyWorker(self, mine: bool) -> bool:
+        """Whether it holds on one worker at least; all have to ask, and all get one answer."""
         strategy = self._devices.strategy
-        mine = float(self._stop.event.is_set())
-        asked = strategy.experimental_distribute_values_from_function(lambda _: tf.constant(mine))
-        if float(strategy.reduce(tf.distribute.ReduceOp.SUM, asked, axis=None)) == 0.0:
-            return False
-        self._stop.event.set()
-        return True
+        values = strategy.experimental_distribute_values_from_function(
+            lambda _: tf.constant(float(mine))
+        )
+        return float(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)) > 0
 
     def _Report(self, step: int, numbers: interval.Interval, progress: console.Progress) -> None:
         values = numbers.Summary()
@@ -299,7 +322,8 @@ class Training:
         progress.Report(step, line, values['loss'], values['tokens_per_second'])
 
     def _Save(self, step: int, state: dict[str, Any]) -> None:
-        if step != self._saved and self._saver is not None:
+        if step != self._saved and self._saver is not None and self._lock is not None:
+            self._lock.Check()
             self._saver.Save(step, restore.ToSave(self._learner, state))
         self._saved = step
 

@@ -7,11 +7,14 @@ import shutil
 import sys
 
 import pytest
+import tensorflow as tf
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'e2e'))
 
 import job_runs
 import tiny_experiment
+
+from lingvo_lite.inputs import source
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -24,6 +27,24 @@ def data_folder(tmp_path_factory):
         patch.setenv('LINGVO_LITE_CACHE', str(tmp_path_factory.mktemp('cache')))
         patch.setenv('LINGVO_LITE_TRACEBACK', '')
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def no_data_dir():
+    """--data_dir holds for a process; a test must not hand it to the next."""
+    yield
+    source.SetDataDir(None)
+
+
+@pytest.fixture
+def mirrored(two_replicas, monkeypatch):
+    """--strategy=mirrored, with the one strategy of this process.
+
+    A second MirroredStrategy over the same devices numbers its collectives from the start again,
+    and TensorFlow takes them for those of the first. A job makes one only.
+    """
+    monkeypatch.setattr(tf.distribute, 'MirroredStrategy', lambda devices: two_replicas)
+    return '--strategy=mirrored'
 
 
 @pytest.fixture(scope='session')

@@ -8,11 +8,15 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from job_runs import decode, evaluate, lines, train
+from lingvo_lite.tasks.mt import model
+from tensorboard.backend.event_processing import event_accumulator
 
-from lingvo_lite import cli
+from lingvo_lite import cli, task
 from lingvo_lite.jobs import results
-from lingvo_lite.runs import averaging, checkpoints, locks, metrics_log
+from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.runs import averaging, checkpoints, locks, metrics_log, rundir
 
 GREEDY = '--set=task.search.method=greedy'
 
@@ -66,10 +70,10 @@ def test_moving_averages_are_what_is_scored(evaluated, tmp_path):
     assert abs(difference) > 1e-3
 
 
-def test_two_replicas_see_every_example_once(evaluated, tmp_path):
+def test_two_replicas_see_every_example_once(evaluated, tmp_path, mirrored):
     """13 examples: the batches do not divide, so that one replica gets fill rows."""
     run = shutil.copytree(evaluated, tmp_path / 'run')
-    assert evaluate(run, '--once', '--strategy=mirrored', '--folder=two') == 0
+    assert evaluate(run, '--once', mirrored, '--folder=two') == 0
     (two,), one = lines(run, 'two'), lines(run, 'eval_dev')[0]
     assert two['examples'] == one['examples'] == 13
     for name in ('log_pplx', 'fraction_of_correct_next_step_preds'):
@@ -164,6 +168,23 @@ def test_the_decoder_writes_every_example_once_in_order(run, data_folder):
     assert {'bleu', 'bleu/signature', 'chrf', 'chrf/signature'} <= line.keys()
 
 
+def test_tensorboard_gets_scores_samples_and_pictures(run, monkeypatch):
+    def Summaries(self, predictions, batch):
+        probabilities = tf.nn.softmax(predictions.x)
+        return NestedMap(attention=probabilities)
+
+    monkeypatch.setattr(model.TransformerModel, 'Summaries', Summaries)
+    assert decode(run, '--once') == 0
+    reader = event_accumulator.EventAccumulator(str(run / 'decode_dev'))
+    reader.Reload()
+    assert reader.Scalars('bleu')[0].step == 20
+    samples = reader.Tensors('samples')[0].tensor_proto.string_val[0].decode()
+    assert samples.startswith('| source | reference | hypothesis | score |')
+    assert samples.count('\n') == 1 + 8
+    assert reader.Tensors('bleu/signature')[0].tensor_proto.string_val[0].startswith(b'nrefs:1')
+    assert len([tag for tag in reader.Tags()['images'] if tag.startswith('attention/')]) == 4
+
+
 def test_a_decoder_killed_before_its_commit_does_it_again(run, monkeypatch):
     with monkeypatch.context() as patch:
 
@@ -224,9 +245,6 @@ def test_records_are_committed_by_the_line_of_metrics(tmp_path):
         def Append(self, step, values):
             seen.append(sorted(os.listdir(tmp_path)))
             append(self, step, values)
-
-    from lingvo_lite import task
-    from lingvo_lite.runs import rundir
 
     kept = results.Results(str(tmp_path), rundir.RunDir(str(tmp_path / 'run')), task.EvalParams())
     kept._log = Watched(str(tmp_path / 'metrics.jsonl'))

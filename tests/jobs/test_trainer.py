@@ -71,6 +71,15 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before_it(run, finished, capfd
     assert_equal_checkpoints(run, finished, 20)
 
 
+def test_old_checkpoints_go_unless_they_wait_for_their_score(tmp_path):
+    one, all_of_them = tmp_path / 'one', tmp_path / 'all'
+    assert train(one, '--set=task.train.save_max_to_keep=1') == 0
+    assert steps_of(one) == [20]
+    flags = ['--set=task.train.save_max_to_keep=1', '--set=task.eval.all_checkpoints=True']
+    assert train(all_of_them, *flags) == 0
+    assert steps_of(all_of_them) == [5, 10, 15, 20]
+
+
 def test_a_finished_run_has_nothing_left_to_do(run, finished):
     assert train(run) == 0
     assert steps_of(run) == steps_of(finished)
@@ -232,7 +241,7 @@ def test_steps_can_be_profiled(tmp_path):
     assert list((run / 'train/plugins/profile').glob('*/*.xplane.pb'))
 
 
-def test_two_replicas_train_like_one(finished, tmp_path):
+def test_two_replicas_train_like_one(mirrored, tmp_path):
     """Without dropout, whose draws differ: the same batches, the same updates."""
     flags = ['--set=task.train.max_steps=3', '--set=task.input_dropout.rate=0']
     for stack in ('encoder', 'decoder'):
@@ -240,7 +249,7 @@ def test_two_replicas_train_like_one(finished, tmp_path):
             flags.append(f'--set=task.{stack}.{name}_dropout_prob=0')
     runs = [tmp_path / 'one', tmp_path / 'two']
     assert train(runs[0], *flags) == 0
-    assert train(runs[1], '--strategy=mirrored', *flags) == 0
+    assert train(runs[1], mirrored, *flags) == 0
     one, two = (checkpoints.Restore(os.path.join(run, 'train/ckpt-00000003')) for run in runs)
     assert one['.input_state'] == two['.input_state']
     key = 'decoder/layers_0/cross_attention/key_value/w'
