@@ -129,6 +129,10 @@ class BaseInput:
 
     # What subclasses say.
 
+    def Vocabulary(self) -> str:
+        """A hash of what the ids of the batches mean; '' if they have no tokens."""
+        return ''
+
     def NumExamples(self) -> int:
         """Number of examples in the source, those that training skips included."""
         raise NotImplementedError

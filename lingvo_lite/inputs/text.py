@@ -79,6 +79,10 @@ class _TextInput(pipeline.BaseInput):
         """Number of examples, those that training skips included."""
         return len(self._texts)
 
+    def Vocabulary(self) -> str:
+        """The tokenizer's fingerprint."""
+        return self.tokenizer.Fingerprint()
+
     def Where(self, index: int) -> str:
         """File and record of an example."""
         return self._texts.Where(index)

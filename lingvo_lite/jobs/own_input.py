@@ -66,6 +66,7 @@ def Run(
             tasks = [params.task.Instantiate() for _ in range(models)]
         scoring.LoadWeights(tasks, prefixes, choice)
         input_params = text.SourceTextInput.FromParallel(params.input, read_from)
+        run.CheckVocabulary(params.input.tokenizer.Instantiate().Fingerprint())
         decoder = decoding.DecodingPass(tasks[0], devices, None, others=tasks[1:])
         with _Writer(write_to) as file:
             size = 1 if read_from == '-' and sys.stdin.isatty() else _WINDOW

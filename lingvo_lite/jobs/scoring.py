@@ -87,6 +87,7 @@ def Run(
 def _Score(make_pass: Callable[..., Any], job: Job, own: str, device: runtime.Wish) -> None:
     params = job.params
     inputs = configure.BuildInput(params.input, train=False)
+    job.run.CheckVocabulary(inputs.Vocabulary())
     devices = runtime.Start(device, params.task.train.deterministic_ops, single_worker=True)
     _log.info('%s: %s examples, on %s.', own, f'{inputs.NumExamples():,}', devices.description)
     models = 1 if len(job.choice.checkpoints) < 2 else len(job.choice.checkpoints)

@@ -68,6 +68,7 @@ def Run(
     table = opening.VariableTable(configure.DryBuild(params.run))
     end = ending.Ending(run, params.run.task)
     inputs = configure.BuildInput(params.run.input, train=True)
+    run.CheckVocabulary(inputs.Vocabulary())
     scored = {name: configure.BuildInput(p, train=False) for name, p in params.inputs.items()}
     train = params.run.task.train
     with contextlib.ExitStack() as stack:
@@ -87,6 +88,7 @@ def Run(
         if devices.is_chief:
             run.WriteParams(params.run, training.position.step)
             run.WriteVariables(table)
+            run.WriteVocabulary(inputs.Vocabulary())
             run.WriteCommand(sys.argv)
         for name, dataset in scored.items():
             own = params.run.Copy().Set(input=params.inputs[name])

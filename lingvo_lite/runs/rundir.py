@@ -1,6 +1,6 @@
 """The log directory: all that the jobs of one run share.
 
-RUN/  params.txt  params-00001000.txt  variables.txt  command.json
+RUN/  params.txt  params-00001000.txt  variables.txt  vocabulary.txt  command.json
   train/            ckpt-00001000.*  checkpoint  events.*  metrics.jsonl  FINISHED
   eval_dev/         events.*  metrics.jsonl
   decode_test/      events.*  metrics.jsonl  decoded-00001000.jsonl
@@ -192,6 +192,36 @@ class RunDir:
         return os.path.join(self.path, f'params-{step:08d}.txt')
 
     # What else is known about a run.
+
+    def CheckVocabulary(self, fingerprint: str) -> None:
+        """Checks that a tokenizer is the one that the run was trained with; writes nothing.
+
+        Args:
+          fingerprint: a hash of the tokenizer's content, '' for an input without one.
+
+        Raises:
+          hyperparams.ConfigError: if it is another one.
+        """
+        try:
+            with open(self._vocabulary_file, encoding='utf-8') as file:
+                known = file.read().strip()
+        except FileNotFoundError:
+            return
+        if known != fingerprint:
+            raise hyperparams.ConfigError(
+                f'{self.path} was trained with the vocabulary {known}, this one is {fingerprint}: '
+                'its ids mean other tokens. Bring back the vocabulary file, or the text that it '
+                'was trained on.'
+            )
+
+    def WriteVocabulary(self, fingerprint: str) -> None:
+        """Notes the vocabulary of a run that begins, for `CheckVocabulary`."""
+        if fingerprint and not os.path.exists(self._vocabulary_file):
+            atomic.Write(self._vocabulary_file, fingerprint + '\n')
+
+    @property
+    def _vocabulary_file(self) -> str:
+        return os.path.join(self.path, 'vocabulary.txt')
 
     def WriteVariables(self, table: str) -> None:
         """Writes variables.txt."""

@@ -261,3 +261,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert os.listdir(tmp_path) == ['params.txt']
     with open(path, encoding='utf-8') as file:
         assert file.read() == 'old'
+
+
+def test_another_vocabulary_is_refused(tmp_path):
+    run = rundir.RunDir(str(tmp_path))
+    run.CheckVocabulary('characters-1')  # a new run takes any
+    run.WriteVocabulary('characters-1')
+    run.WriteVocabulary('characters-2')  # the first one counts
+    run.CheckVocabulary('characters-1')
+    with pytest.raises(hyperparams.ConfigError, match='vocabulary characters-1, this one is '):
+        run.CheckVocabulary('characters-2')
