@@ -39,6 +39,8 @@ class Context:
       observer: called as observer(path, outputs) behind each layer's FProp; its result replaces
         the outputs. None for none.
       hoisted: what `layers.base.Hoisted` read in front of a loop; None outside of one.
+      recomputing: whether `layers.base.Remat` computes a layer for the second time, in which
+        nothing may be counted again.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Context:
         self.substitutes = substitutes or {}
         self.observer = observer
         self.hoisted: Optional[dict[Any, Any]] = None
+        self.recomputing = False
         self._calls: dict[str, int] = {}
 
     def __enter__(self) -> Context:

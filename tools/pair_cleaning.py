@@ -1,4 +1,4 @@
-"""What makes a sentence pair fit to train on.
+r"""What makes a sentence pair fit to train on.
 
 Clean('two  dogs\tplay \u200b') -> 'two dogs play'
 Rules().Reason('two dogs', '') -> 'empty side'
@@ -62,10 +62,11 @@ def Clean(text: str) -> str:
     return ' '.join(_SEPARATORS.sub(' ', text).split())
 
 
-def PairHash(source: str, target: str) -> bytes:
-    """8 bytes. Two of five million different pairs share theirs with a probability of 1e-6."""
+def PairHash(source: str, target: str) -> int:
+    """64 bits. That any two of five million different pairs share theirs has probability 1e-6."""
     # No cleaned text holds a line end.
-    return hashlib.blake2b(f'{source}\n{target}'.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f'{source}\n{target}'.encode(), digest_size=8)
+    return int.from_bytes(digest.digest(), 'little')
 
 
 class Selection:
@@ -76,16 +77,15 @@ class Selection:
 
     def __init__(self, rules: Rules, num_pairs: int):
         self._rules = rules
-        self._hashes = np.zeros(num_pairs, 'V8').view(np.uint64)
+        self._hashes = np.zeros(num_pairs, np.uint64)
         self._reasons = np.zeros(num_pairs, np.uint8)  # 0, or a place in REASONS from 1 on
 
     def Scan(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Looks at all pairs, cleaned, in order. Of duplicates the first one is kept."""
-        hashes = self._hashes.view('V8')
         for i, (source, target) in enumerate(pairs):
             reason = self._rules.Reason(source, target)
             if reason is None:
-                hashes[i] = PairHash(source, target)
+                self._hashes[i] = PairHash(source, target)
             else:
                 self._reasons[i] = 1 + REASONS.index(reason)
         candidates = np.flatnonzero(self._reasons == 0)

@@ -63,14 +63,12 @@ def beam_search(
         live.paddings = tf.cast(scorer.source_paddings, tf.float32)
 
     def Extend(live, position, logits, attention):
-        candidates = _candidates(live, logits, scorer.eos_id)
+        candidates = _candidates(live, logits, scorer)
         if attention is not None:
             live.attention = tf.concat([live.attention, attention], axis=2)
         live.results = _finish(live, position, candidates, length_normalization, coverage_penalty)
         live, parents = _stay_open(live, candidates)
-        # Log-probabilities only fall and the length penalty only grows, so this is the most that
-        # an open hypothesis can reach.
-        hope = live.scores[:, 0] / penalties.length_penalty(live.limits, length_normalization)
+        hope = _hope(live, position, scorer.largest_gain, length_normalization)
         live.done |= (position + 1 >= live.limits) | (hope <= live.results.scores[:, -1])
         return live, parents
 
@@ -81,7 +79,7 @@ def beam_search(
 # matter (k + 1: if </s> is among them, k others are left), c = k * m candidates, t steps so far.
 
 
-def _candidates(live, logits, eos_id):
+def _candidates(live, logits, scorer):
     """What the hypotheses of each sentence can become.
 
     Returns:
@@ -95,19 +93,22 @@ def _candidates(live, logits, eos_id):
     k = live.tokens.shape[1]
     m = min(k + 1, logits.shape[-1])
     values, tokens = top_k.top_k(logits, m)
-    log_z = top_k.log_normalizer(logits, values, tokens)
+    eos = logits[:, scorer.eos_id : scorer.eos_id + 1]
+    if scorer.normalized:
+        log_z = top_k.log_normalizer(logits, values, tokens)
+        values, eos = tf.minimum(values - log_z, 0.0), tf.minimum(eos - log_z, 0.0)
     # [a * k, m] -> [a, k, m]
-    log_probs = tf.reshape(tf.minimum(values - log_z, 0.0), [-1, k, m])
+    log_probs = tf.reshape(values, [-1, k, m])
     log_probs = tf.where(log_probs < _IMPOSSIBLE, NO_SCORE, log_probs)
     # [a * k, 1] -> [a, k]
-    eos = tf.reshape(tf.minimum(logits[:, eos_id : eos_id + 1] - log_z, 0.0), [-1, k])
+    eos = tf.reshape(eos, [-1, k])
     # [a * k, m] -> [a, c]
     tokens = tf.reshape(tokens, [-1, k * m])
     return NestedMap(
         scores=tf.reshape(live.scores[:, :, tf.newaxis] + log_probs, [-1, k * m]),
         tokens=tokens,
         beams=tf.range(k * m) // m,
-        ends=tf.equal(tokens, eos_id),
+        ends=tf.equal(tokens, scorer.eos_id),
         closed=live.scores + eos,
     )
 
@@ -158,6 +159,20 @@ def _finish(live, position, candidates, alpha, beta):
         longer = tf.pad(results.attention, [[0, 0], [0, 0], [0, 1], [0, 0]])
         chosen.attention = Choose(longer, live.attention)
     return chosen
+
+
+def _hope(live, position, gain, alpha):
+    """The most that an open hypothesis of each sentence can still reach, float32 [a].
+
+    Log-probabilities only fall, and the length penalty only grows. A token adds at most `gain`.
+    """
+    best, longest = live.scores[:, 0], penalties.length_penalty(live.limits, alpha)
+    if not gain:
+        return best / longest
+    best += gain * tf.cast(live.limits - position - 1, tf.float32)
+    # A negative score is the better the longer the hypothesis is, a positive one the shorter.
+    shortest = penalties.length_penalty(position + 2, alpha)
+    return tf.where(best < 0, best / longest, best / shortest)
 
 
 def _stay_open(live, candidates):

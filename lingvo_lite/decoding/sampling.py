@@ -172,7 +172,9 @@ def _follow(scorer, max_lengths, num_hyps, choose, alpha, extra):
         last = (position + 1 >= live.limits)[:, tf.newaxis]
         tokens = tf.where(last, scorer.eos_id, tokens)
         chosen = tf.gather(logits, tf.reshape(tokens, [-1]), batch_dims=1)
-        log_probs = tf.reshape(tf.minimum(chosen - log_z, 0.0), [-1, num_hyps])
+        if scorer.normalized:
+            chosen = tf.minimum(chosen - log_z, 0.0)
+        log_probs = tf.reshape(chosen, [-1, num_hyps])
         results = live.results
         scores = results.scores + tf.where(live.closed, 0.0, log_probs)
         closes = tf.equal(tokens, scorer.eos_id) & tf.logical_not(live.closed)

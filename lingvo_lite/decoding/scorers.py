@@ -27,11 +27,16 @@ class Scorer(abc.ABC):
       eos_id: the token that ends one.
       source_paddings: [batch, source_time], 1.0 where there is no data: the paddings of what the
         attention returned by `Step` looks at. None for a scorer that returns no attention.
+      normalized: whether the score of a token is the log-softmax of what `Step` returns. If not,
+        what it returns is added up as it is (see `fusion`).
+      largest_gain: the most that one token can add to a score; 0 for log-probabilities.
     """
 
     bos_id: int
     eos_id: int
     source_paddings: Optional[tf.Tensor] = None
+    normalized: bool = True
+    largest_gain: float = 0.0
 
     @abc.abstractmethod
     def Init(self) -> NestedMap:
@@ -67,7 +72,8 @@ class Ensemble(Scorer):
         """Takes at least one scorer.
 
         Raises:
-          ValueError: if there is none or they do not agree about bos_id or eos_id.
+          ValueError: if there is none, they do not agree about bos_id or eos_id, or one of them
+            gives no probabilities.
         """
         self._scorers = list(scorers)
         if not self._scorers:
@@ -77,6 +83,11 @@ class Ensemble(Scorer):
             raise ValueError(
                 f'The scorers of an ensemble must share one vocabulary, got (bos_id, eos_id) of '
                 f'{", ".join(map(str, ends))}.'
+            )
+        if not all(scorer.normalized for scorer in self._scorers):
+            raise ValueError(
+                'The scorers of an ensemble must give probabilities. Put a language model around '
+                'the ensemble, not around its parts: fusion.Fusion(Ensemble(scorers), lm).'
             )
         self.bos_id, self.eos_id = ends[0]
         paddings = [scorer.source_paddings for scorer in self._scorers]

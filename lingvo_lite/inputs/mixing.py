@@ -52,6 +52,10 @@ class MixedInput(pipeline.BaseInput):
         """That of the first input."""
         return self.inputs[0].tokenizer
 
+    def Vocabulary(self) -> str:
+        """That of the inputs, which share a tokenizer."""
+        return self.inputs[0].Vocabulary()
+
     def NumExamples(self) -> int:
         """Number of examples in all inputs."""
         return int(self._first[-1])

@@ -383,11 +383,13 @@ def Remat(layer: BaseLayer, *args: Any) -> Any:
     def Forward(*floats: Any) -> Any:
         rest = iter(floats)
         inputs = [next(rest) if w else arg for arg, w in zip(args, watched)]
-        after = context._calls
+        after, outer = context._calls, context.recomputing
         context._calls = dict(calls)
+        context.recomputing = outer or bool(seen)
         try:
             return layer.FProp(*inputs)
         finally:
+            context.recomputing = outer
             if seen:
                 context._calls = after
             seen.append(True)

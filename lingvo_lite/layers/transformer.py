@@ -12,9 +12,9 @@ from typing import Any, Callable, Optional
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams, step
+from lingvo_lite import step
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import attention, base, dropout, feedforward, norm
+from lingvo_lite.layers import attention, base, dropout, feedforward, norm, template
 from lingvo_lite.nested_map import NestedMap
 
 _SHARED = (
@@ -39,25 +39,6 @@ def _DefineShared(p: Any) -> None:
     p.Define('relu_dropout_prob', 0.0, 'Dropout rate of the hidden layer of the feed-forward part.')
 
 
-def _Handed(p: Any, part: str, *keys: str) -> Any:
-    """A copy of the template p.<part> with `keys` as in p.
-
-    Raises:
-      hyperparams.ConfigError: if the template has a value of its own for one of them.
-    """
-    template = p.Get(part)
-    for key in keys:
-        value = template.Get(key)
-        if value not in (template.Default(key), p.Get(key)):
-            raise hyperparams.Fail(
-                template,
-                f'{key}={value} has no effect: the {p.cls.__name__} around it decides. '
-                f'Set {key} there.',
-                key,
-            )
-    return template.Copy().Set(**{key: p.Get(key) for key in keys})
-
-
 class _TransformerLayer(base.BaseLayer):
     """What encoder and decoder layers share."""
 
@@ -75,15 +56,15 @@ class _TransformerLayer(base.BaseLayer):
         rate = p.residual_dropout_prob
         self.CreateChild('residual_dropout', dropout.Dropout.Params().Set(rate=rate))
         parts = ('model_dim', 'hidden_dim', 'relu_dropout_prob')
-        self.CreateChild('feedforward', _Handed(p, 'feedforward', *parts))
+        self.CreateChild('feedforward', template.handed(p, 'feedforward', *parts))
         self._CreateNorm('feedforward_norm')
 
     def _CreateNorm(self, name: str) -> None:
-        self.CreateChild(name, _Handed(self.params, 'norm', 'model_dim'))
+        self.CreateChild(name, template.handed(self.params, 'norm', 'model_dim'))
 
     def _CreateAttention(self, name: str) -> None:
         parts = ('model_dim', 'num_heads', 'atten_dropout_prob')
-        self.CreateChild(name, _Handed(self.params, name, *parts))
+        self.CreateChild(name, template.handed(self.params, name, *parts))
         self._CreateNorm(f'{name}_norm')
 
     def _Add(self, x: tf.Tensor, part: Callable[[tf.Tensor], tf.Tensor], layer_norm: Any) -> Any:
@@ -229,10 +210,10 @@ class _TransformerStack(base.BaseLayer):
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        layer = _Handed(p, 'layer', *_SHARED, 'norm')
+        layer = template.handed(p, 'layer', *_SHARED, 'norm')
         self.CreateChildren('layers', [layer] * p.num_layers)
         if p.pre_norm:
-            self.CreateChild('final_norm', _Handed(p, 'norm', 'model_dim'))
+            self.CreateChild('final_norm', template.handed(p, 'norm', 'model_dim'))
 
     def _Layer(self, layer: base.BaseLayer, *args: Any) -> Any:
         if self.params.remat and step.Current().training:

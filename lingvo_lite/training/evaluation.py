@@ -148,8 +148,7 @@ class Decoder:
         others: Sequence[Any] = (),
     ):
         def Decode(batch: NestedMap) -> Any:
-            decoded = task.Decode(batch, others) if others else task.Decode(batch)
-            return decoded.Filter(lambda value: value is not None)  # no attention, say
+            return task.Decode(batch, others) if others else task.Decode(batch)
 
         self._run = OnReplicas(task, strategy, Decode, 'DecodeStep', substitutes)
 
