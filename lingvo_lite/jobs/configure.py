@@ -115,10 +115,11 @@ def ForScoring(cls: type, dataset: str, source: Source, run: rundir.RunDir) -> A
     text = run.ReadParams()
     params = experiment.EmptyRunParams().SetLabel(run.Model())
     params.FromText(text, source=run.params_file)
-    _CheckTokenizer(cls, dataset, params)
+    trained_on = params.input
     params.SetFrom([('input', cls.Dataset(dataset))], f'dataset {dataset}')
     before = params.task.Copy()
     _Change(params, cls, dataset, source)
+    _CheckTokenizer(trained_on, dataset, params)
     _CheckFree(before, params.task, run)
     return params
 
@@ -209,18 +210,23 @@ def _RunsPrecision(run: rundir.RunDir) -> Optional[str]:
     return None
 
 
-def _CheckTokenizer(cls: Any, dataset: str, params: Any) -> None:
-    """A dataset in other tokens than the task was trained on scores nonsense."""
-    theirs = cls.Dataset(dataset)
-    if params.input is None or 'tokenizer' not in params.input or 'tokenizer' not in theirs:
+def _CheckTokenizer(trained_on: Any, dataset: str, params: Any) -> None:
+    """A dataset in other tokens than the task was trained on scores nonsense.
+
+    Args:
+      trained_on: Params of the input that the run trains on; None if it has none.
+      dataset: the name of the one to score.
+      params: the root Params with its input.
+    """
+    theirs = params.input
+    if trained_on is None or 'tokenizer' not in trained_on or 'tokenizer' not in theirs:
         return
-    difference = params.input.tokenizer.TextDiff(theirs.tokenizer)
+    difference = trained_on.tokenizer.TextDiff(theirs.tokenizer)
     if difference:
         first = difference.split('\n')[0]
         raise hyperparams.ConfigError(
-            f'{registry.Name(cls)}: the tokenizer of {dataset} is not the one that the run was '
-            f'trained with: {first}. Use the --model that the run was started with, '
-            f'{params.model}.'
+            f'{params.model}: the tokenizer of {dataset} is not the one that the run was trained '
+            f'with: {first}. Use the --model and the --set=input.tokenizer... of the trainer.'
         )
 
 

@@ -1,4 +1,4 @@
-"""decoder --input=FILE|-: decodes a user's own text, a sentence a line."""
+"""decoder --input=FILE|-: decodes a user's own text, a sentence a line, or audio files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Optional, TextIO
 
 from lingvo_lite import hyperparams
 from lingvo_lite.inputs import source as data_source
-from lingvo_lite.inputs import text
+from lingvo_lite.inputs import speech, text
 from lingvo_lite.jobs import choice as choice_lib
 from lingvo_lite.jobs import configure, console, decoding, runtime, scoring, stopping
 from lingvo_lite.runs import rundir
@@ -38,7 +38,8 @@ def Run(
       model, logdir, source, device, choice: as for `scoring.Run`; the newest checkpoint unless
         another one is chosen.
       dataset: that lends its tokenizer and batch size; None for Train.
-      read_from: a line file, or '-' for standard input.
+      read_from: a line file, or '-' for standard input. Where the dataset is speech the lines are
+        paths of audio files, or FILE is one itself.
       write_to: a file, or '-' for standard output.
 
     Returns:
@@ -65,12 +66,16 @@ def Run(
         with devices.strategy.scope():
             tasks = [params.task.Instantiate() for _ in range(models)]
         scoring.LoadWeights(tasks, prefixes, choice)
-        input_params = text.SourceTextInput.FromParallel(params.input, read_from)
+        if issubclass(params.input.cls, speech.SpeechInput):
+            own_input, open_lines = speech.SpeechFilesInput, speech.OpenPaths
+        else:
+            own_input, open_lines = text.SourceTextInput, text.OpenLines
+        input_params = own_input.FromParallel(params.input, read_from)
         run.CheckVocabulary(params.input.tokenizer.Instantiate().Fingerprint())
         decoder = decoding.DecodingPass(tasks[0], devices, None, others=tasks[1:])
         with _Writer(write_to) as file:
             size = 1 if read_from == '-' and sys.stdin.isatty() else _WINDOW
-            for lines in text.OpenLines(read_from).Windows(size):
+            for lines in open_lines(read_from).Windows(size):
                 if stop.event.is_set():
                     break
                 for line in _Translations(decoder, devices, input_params, lines):

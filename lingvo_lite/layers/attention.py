@@ -50,23 +50,29 @@ class MultiHeadAttention(base.BaseLayer):
         dim = self.params.model_dim
         self.CreateChild(name, linear.Linear.Params().Set(input_dim=dim, output_dim=parts * dim))
 
-    def _Heads(self, x: tf.Tensor, parts: int) -> list[tf.Tensor]:
-        """[b, t, parts * model_dim] -> `parts` tensors [b, heads, t, head_dim]."""
+    def _Heads(self, x: tf.Tensor, parts: int, batch: tf.Tensor) -> list[tf.Tensor]:
+        """[b, t, parts * model_dim] or [b * t, ...] -> `parts` tensors [b, heads, t, head_dim]."""
         heads = self.params.num_heads
-        shape = tf.shape(x)
-        x = tf.reshape(x, [shape[0], shape[1], parts * heads, self.params.model_dim // heads])
+        x = tf.reshape(x, [batch, -1, parts * heads, self.params.model_dim // heads])
         return tf.split(tf.transpose(x, [0, 2, 1, 3]), parts, axis=1)
 
     def _Attend(
-        self, q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, mask: Optional[tf.Tensor], probs: bool
+        self,
+        q: tf.Tensor,
+        k: tf.Tensor,
+        v: tf.Tensor,
+        mask: Optional[tf.Tensor],
+        like: tf.Tensor,
+        probs: bool = False,
     ) -> Any:
-        """q: [b, heads, t, head_dim], k and v: [b, heads, s, head_dim] -> [b, t, model_dim]."""
+        """q: [b, heads, t, head_dim], k and v: [b, heads, s, head_dim] -> the shape of `like`."""
         q *= tf.cast(q.shape[-1] ** -0.5, q.dtype)
         context, p = attend(q, k, v, mask, self.dropout)
-        # [b, heads, t, head_dim] -> [b, t, model_dim]
-        context = tf.transpose(context, [0, 2, 1, 3])
-        shape = tf.shape(context)
-        y = self.output(tf.reshape(context, [shape[0], shape[1], self.params.model_dim]))
+        if context.shape[2] != 1:
+            context = tf.transpose(context, [0, 2, 1, 3])
+        # [b, t, heads, head_dim] -> [b * t, model_dim]
+        y = self.output(tf.reshape(context, [-1, self.params.model_dim]))
+        y = tf.reshape(y, tf.shape(like)) if like.shape.rank > 2 else y
         return (y, p) if probs else y
 
 
@@ -105,10 +111,10 @@ class SelfAttention(MultiHeadAttention):
         Returns:
           [batch, time, model_dim]; with return_probs also float32 [batch, heads, time, time].
         """
-        q, k, v = self._Heads(self.qkv(x), 3)
+        q, k, v = self._Heads(self.qkv(x), 3, tf.shape(x)[0])
         if self.params.rotary:
             q, k = positions.rotate(q), positions.rotate(k)
-        return self._Attend(q, k, v, mask, return_probs)
+        return self._Attend(q, k, v, mask, x, return_probs)
 
     def InitStates(self, batch: tf.Tensor) -> NestedMap:
         """The cache before the first step; it grows along axis 2.
@@ -130,14 +136,16 @@ class SelfAttention(MultiHeadAttention):
         Returns:
           [rows, model_dim], and the cache with t + 1 positions.
         """
-        q, k, v = self._Heads(self.qkv(x)[:, tf.newaxis], 3)
+        heads = self.params.num_heads
+        # [rows, 3 * model_dim] -> three of [rows, heads, 1, head_dim]
+        shape = [-1, 3 * heads, 1, self.params.model_dim // heads]
+        q, k, v = tf.split(tf.reshape(self.qkv(x), shape), 3, axis=1)
         if self.params.rotary:
             t = tf.shape(cache.key)[2]
             q, k = positions.rotate(q, t), positions.rotate(k, t)
         key = tf.concat([cache.key, k], axis=2)
         value = tf.concat([cache.value, v], axis=2)
-        y = self._Attend(q, key, value, None, False)
-        return tf.squeeze(y, axis=1), NestedMap(key=key, value=value)
+        return self._Attend(q, key, value, None, x), NestedMap(key=key, value=value)
 
 
 class CrossAttention(MultiHeadAttention):
@@ -154,7 +162,7 @@ class CrossAttention(MultiHeadAttention):
         Args:
           source: [batch, s, model_dim].
         """
-        key, value = self._Heads(self.key_value(source), 2)
+        key, value = self._Heads(self.key_value(source), 2, tf.shape(source)[0])
         return NestedMap(key=key, value=value)
 
     def FProp(
@@ -163,16 +171,17 @@ class CrossAttention(MultiHeadAttention):
         """Attends.
 
         Args:
-          x: [batch, time, model_dim]. The beams of a search count as times.
+          x: [batch, time, model_dim], or [batch * time, model_dim]: the beams of a search, side
+            by side, count as times.
           memory: from `Memory`.
           mask: see the module's docstring.
           return_probs: whether to return the probabilities too.
 
         Returns:
-          [batch, time, model_dim]; with return_probs also float32 [batch, heads, time, s].
+          the shape of x; with return_probs also float32 [batch, heads, time, s].
         """
-        (q,) = self._Heads(self.query(x), 1)
-        return self._Attend(q, memory.key, memory.value, mask, return_probs)
+        (q,) = self._Heads(self.query(x), 1, tf.shape(memory.key)[0])
+        return self._Attend(q, memory.key, memory.value, mask, x, return_probs)
 
 
 def attend(

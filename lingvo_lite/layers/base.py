@@ -319,7 +319,8 @@ class _Theta(_Vars):
     def __getattr__(self, name: str) -> Any:
         layer = self._layer
         context = step.Current()
-        hoisted = LoopValue(layer, name) if self._cast else None
+        key: tuple[Any, ...] = (id(layer), name) if self._cast else (id(layer), name, tf.float32)
+        hoisted = (context.hoisted or {}).get(key)
         if hoisted is not None:
             return hoisted
         value: Any = super().__getattr__(name)
@@ -334,7 +335,7 @@ class _Theta(_Vars):
 
 @contextlib.contextmanager
 def Hoisted(layer: BaseLayer) -> Iterator[None]:
-    """Inside, theta of `layer` and of all below it is what it was at the entry.
+    """Inside, theta and theta32 of `layer` and of all below it are what they were at the entry.
 
     For loops (a search, a recurrent network), which would read and cast every variable anew in
     every turn:
@@ -349,6 +350,8 @@ def Hoisted(layer: BaseLayer) -> Iterator[None]:
     before = context.hoisted
     values = dict(before or {})
     for each in layer.Descendants():
+        for name in each._weights:
+            values[id(each), name, tf.float32] = tf.convert_to_tensor(getattr(each.theta32, name))
         for name, value in each.LoopValues().items():
             values[id(each), name] = tf.convert_to_tensor(value)
     context.hoisted = values

@@ -36,12 +36,15 @@ class Linear(base.BaseLayer):
     def FProp(self, x: tf.Tensor) -> tf.Tensor:
         """x: [..., input_dim] -> [..., output_dim], in the compute type."""
         x = tf.cast(x, self.dtype)
+        if x.shape.rank == 2:
+            return self._Product(x)
         # [rows, input_dim]: one product over all leading axes is the fast path on CPUs.
-        rows = tf.reshape(x, [-1, self.params.input_dim])
-        y = tf.matmul(rows, self.theta.w)
-        if self.params.use_bias:
-            y = tf.nn.bias_add(y, self.theta.b)
-        shape = tf.concat([tf.shape(x)[:-1], [self.params.output_dim]], axis=0)
-        y = tf.reshape(y, shape)
+        y = self._Product(tf.reshape(x, [-1, self.params.input_dim]))
+        y = tf.reshape(y, tf.concat([tf.shape(x)[:-1], [self.params.output_dim]], axis=0))
         y.set_shape(x.shape[:-1] + [self.params.output_dim])
         return y
+
+    def _Product(self, rows: tf.Tensor) -> tf.Tensor:
+        """rows: [rows, input_dim] -> [rows, output_dim]."""
+        y = tf.matmul(rows, self.theta.w)
+        return tf.nn.bias_add(y, self.theta.b) if self.params.use_bias else y

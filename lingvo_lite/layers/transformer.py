@@ -170,12 +170,10 @@ class TransformerDecoderLayer(_TransformerLayer):
             return y
 
         x = self._Add(x, Attend, self.self_attention_norm)
-        # [batch * beams, dim] -> [batch, beams, dim]: to the source, beams are so many queries.
-        shape = tf.shape(x)
-        x = tf.reshape(x, [tf.shape(memory.key)[0], -1, self.params.model_dim])
+        # To the source, the beams of a sentence are so many queries.
         out = self._Finish(x, memory, source_mask, return_probs)
         y, probs = out if return_probs else (out, None)
-        return tf.reshape(y, shape), new[0], probs
+        return y, new[0], probs
 
     def _Finish(
         self, x: tf.Tensor, memory: NestedMap, source_mask: tf.Tensor, return_probs: bool
