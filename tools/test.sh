@@ -7,5 +7,4 @@ if [ "${1:-}" = --slow ]; then
   shift
   exec python -m pytest -q -m slow --durations=10 "$@"
 fi
-ruff --version > /dev/null 2>&1 && ruff check .
 exec python -m pytest -q -n 2 --durations=10 "$@"

@@ -175,8 +175,8 @@ class InitFrom:
             raise checkpoints.MismatchError(
                 f'{tables.Format(header, bad)}\n'
                 f'{wrong} of {len(variables)} variables {verb} not match {prefix}. Rename with '
-                'task.train.init_from.rules, a rule with an empty name leaves a variable as it '
-                'is, or list what may be missing in task.train.init_from.allow_missing.'
+                'task.train.init_from_rules, a rule with an empty name leaves a variable as it '
+                'is, or list what may be missing in task.train.init_from_missing_ok.'
             )
         table = (
             f'{tables.Format(header, rows)}\n'
