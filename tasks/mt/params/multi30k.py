@@ -20,6 +20,13 @@ class Multi30kEnDe(experiment.BaseExperiment):
 
     Sizes as in Wu et al. (2021, 'Good for Misconceived Reasons'), Transformer-tiny, which is
     published at 41.0 lower-cased, tokenised BLEU4 on test_2016_flickr.
+
+    Measured: sacreBLEU 40.2, chrF 64.2 on Test (40.6 and 63.5 on Dev) at step 8,000, after 50
+    minutes on two cores of an AMD EPYC that also ran other work, in mixed_bfloat16 (auto):
+      trainer --model=mt.Multi30kEnDe --logdir=RUN
+      decoder --model=mt.Multi30kEnDe --logdir=RUN --dataset=Test
+      BLEU nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0
+      chrF nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0
     """
 
     def Task(self) -> Any:
