@@ -100,8 +100,10 @@ def Trim(waveform: np.ndarray, rate: int) -> np.ndarray:
 
 def Quantize(waveform: np.ndarray) -> np.ndarray:
     """[samples] in [-1, 1] to int16 whose lower bits are zero."""
-    step = 1 << 16 - _BITS
-    return (np.clip(np.round(waveform * (32768 / step)), -step, step - 1) * step).astype(np.int16)
+    levels = 1 << _BITS - 1  # on each side of zero
+    return (np.clip(np.round(waveform * levels), -levels, levels - 1) * (32768 // levels)).astype(
+        np.int16
+    )
 
 
 def Make(out: str, counts: Optional[dict[str, int]] = None) -> str:

@@ -54,6 +54,7 @@ NUM_UTTERANCES = {
     'test-other': 2_939,
 }
 _PLAIN_PROGRESS_S = 10.0
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)  # of archives
 _SHOWN = 5  # dropped utterances that the summary names
 
 
@@ -124,15 +125,22 @@ class _Archive:
                             'Unpack it and name the folders of the splits.'
                         )
                     opened = archive.extractfile(member)
-                    yield _File(parts[-1], opened.read)  # type: ignore[union-attr]
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            raise ValueError(
-                f'{self.path} is cut short or damaged: {error}. Download it again.'
-            ) from None
+                    yield _File(parts[-1], functools.partial(self._Read, opened))
+        except _DAMAGE as error:
+            raise self._Damaged(error) from None
 
     def Fingerprint(self) -> str:
         stat = os.stat(self.path)
         return cache.Key(_VERSION, os.path.basename(self.path), stat.st_size, stat.st_mtime_ns)
+
+    def _Read(self, opened: Any) -> bytes:
+        try:
+            return opened.read()
+        except _DAMAGE as error:
+            raise self._Damaged(error) from None
+
+    def _Damaged(self, error: Exception) -> ValueError:
+        return ValueError(f'{self.path} is cut short or damaged: {error}. Download it again.')
 
 
 _Corpus = Union[_Folder, _Archive]
@@ -294,7 +302,8 @@ def _Decode(corpus: _Corpus) -> _Checked:
             kept.append((name, texts[name], *length))
         else:
             faults[name] = 'no transcript' if name not in texts else 'empty transcript'
-    faults.update((name, 'no audio') for name in texts if name not in lengths | faults.keys())
+    known = {*lengths, *faults}
+    faults.update((name, 'no audio') for name in texts if name not in known)
     return _Checked(kept, sorted(faults.items()))
 
 

@@ -124,7 +124,7 @@ def _finish(live, position, candidates, alpha, beta):
       beta: of the coverage penalty.
 
     Returns:
-      live.results, one step longer.
+      live.results, their time no longer than what has ended.
     """
     k = live.tokens.shape[1]
     scores, best = tf.math.top_k(candidates.scores, k)
@@ -140,25 +140,31 @@ def _finish(live, position, candidates, alpha, beta):
         scores += tf.gather(coverage, beams, batch_dims=1)
     scores = tf.where(live.done[:, tf.newaxis], NO_SCORE, scores)
     results = live.results
-    scores, choice = tf.math.top_k(
-        tf.concat([results.scores, scores], axis=1), results.scores.shape[1]
-    )
 
-    def Choose(old, new):
-        # [a, n, ...] and [a, k, ...] -> [a, n, ...]
-        new = tf.gather(new, beams, batch_dims=1)
-        return tf.gather(tf.concat([old, new], axis=1), choice, batch_dims=1)
+    def Merge():
+        best, choice = tf.math.top_k(
+            tf.concat([results.scores, scores], axis=1), results.scores.shape[1]
+        )
 
-    # What stands in the column of this step, behind the end of all results, does not matter.
-    chosen = NestedMap(
-        ids=tf.pad(Choose(results.ids, live.ids), [[0, 0], [0, 0], [0, 1]]),
-        lengths=Choose(results.lengths, tf.fill(tf.shape(beams), position)),
-        scores=scores,
-    )
-    if 'attention' in results:
-        longer = tf.pad(results.attention, [[0, 0], [0, 0], [0, 1], [0, 0]])
-        chosen.attention = Choose(longer, live.attention)
-    return chosen
+        def Choose(old, new):
+            # [a, n, ...] and [a, k, ...] -> [a, n, ...]
+            new = tf.gather(new, beams, batch_dims=1)
+            if new.shape.rank > 2:  # the results are as long as when one last ended
+                missing = tf.shape(new)[2] - tf.shape(old)[2]
+                old = tf.pad(old, [[0, 0], [0, 0], [0, missing]] + [[0, 0]] * (old.shape.rank - 3))
+            return tf.gather(tf.concat([old, new], axis=1), choice, batch_dims=1)
+
+        chosen = NestedMap(
+            ids=Choose(results.ids, live.ids),
+            lengths=Choose(results.lengths, tf.fill(tf.shape(beams), position)),
+            scores=best,
+        )
+        if 'attention' in results:
+            chosen.attention = Choose(results.attention, live.attention)
+        return chosen
+
+    # In most steps nothing ends.
+    return tf.cond(tf.reduce_any(scores > NO_SCORE), Merge, lambda: results)
 
 
 def _hope(live, position, gain, alpha):

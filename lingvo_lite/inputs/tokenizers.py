@@ -1,4 +1,4 @@
-"""Text to ids and back: SentencePiece, characters, bytes.
+"""Text to ids and back: SentencePiece, words, characters, bytes.
 
 All of them give 0 to padding, 1 to <s>, 2 to </s> and 3 to what is unknown. `Encode` adds none of
 these; inputs do.
@@ -153,6 +153,43 @@ class CharacterTokenizer(BaseTokenizer):
             cache.Produce(f'tokenizers/{key}.characters.json', _Write), encoding='utf-8'
         ) as file:
             return json.load(file)
+
+
+class WordTokenizer(BaseTokenizer):
+    """Words of a small vocabulary: what stands between white space, in the order listed."""
+
+    @classmethod
+    def Params(cls) -> hyperparams.InstantiableParams:
+        """Params of this class."""
+        p = super().Params()
+        p.Define('words', [], 'The words that get an id.')
+        return p
+
+    @classmethod
+    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+        """Raises ConfigError if there is no word, or one is given twice or is none."""
+        if not p.words or len(set(p.words)) < len(p.words):
+            raise hyperparams.Fail(p, f'words={p.words} must be words, each once.', 'words')
+        for word in p.words:
+            if word.split() != [word]:
+                raise hyperparams.Fail(p, f'{word!r} is not one word.', 'words')
+
+    def __init__(self, params: hyperparams.InstantiableParams):
+        super().__init__(params)
+        self._ids = {word: i for i, word in enumerate(params.words, NUM_SPECIAL)}
+        self.vocab_size = NUM_SPECIAL + len(params.words)
+
+    def Encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text."""
+        return [[self._ids.get(word, UNK_ID) for word in text.split()] for text in texts]
+
+    def Fingerprint(self) -> str:
+        """A hash of the words."""
+        return 'words-' + cache.Key(list(self.params.words))
+
+    def _Text(self, ids: list[int]) -> str:
+        words = self.params.words
+        return ' '.join('\ufffd' if i == UNK_ID else words[i - NUM_SPECIAL] for i in ids)
 
 
 class SentencePieceTokenizer(BaseTokenizer):

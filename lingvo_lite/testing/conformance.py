@@ -7,10 +7,11 @@ raise AssertionError.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,10 +68,11 @@ class Subject:
 
     def Real(self, outputs: NestedMap) -> np.ndarray:
         """The outputs at real positions of real examples, flat."""
-        rows = [i for i, n in enumerate(LENGTHS['time']) if n]
+        lengths = _Lengths(outputs)
+        rows = [i for i, n in enumerate(lengths) if n]
         flat = [outputs.by_example[rows]] if 'by_example' in outputs else []
         if 'by_time' in outputs:
-            flat += [outputs.by_time[i, : LENGTHS['time'][i]] for i in rows]
+            flat += [outputs.by_time[i, : lengths[i]] for i in rows]
         return np.concatenate([np.ravel(np.asarray(x, np.float32)) for x in flat])
 
 
@@ -100,16 +102,50 @@ def Gradients(
 def Objective(outputs: NestedMap, inputs: NestedMap) -> tf.Tensor:
     """A sum of the outputs with weights that differ, so that no gradient cancels."""
     loss = tf.zeros([])
+    paddings = outputs.get('paddings', inputs.get('paddings'))
     for name, y in outputs.items():
+        if name == 'paddings':
+            continue
         y = tf.cast(y, tf.float32)
         if name == 'by_time':
-            if 'paddings' in inputs:
-                real = tf.reshape(1.0 - inputs.paddings, tf.concat([tf.shape(y)[:2], [1]], 0))
-                y *= real
+            if paddings is not None:
+                y *= tf.reshape(1.0 - paddings, tf.concat([tf.shape(y)[:2], [1]], 0))
             y *= tf.sin(1.0 + tf.cast(tf.range(tf.shape(y)[-1]), tf.float32))
             y *= tf.cos(tf.cast(tf.range(tf.shape(y)[1]), tf.float32))[:, tf.newaxis]
         loss += tf.reduce_sum(y)
     return loss
+
+
+def _Lengths(outputs: NestedMap) -> list[int]:
+    """How many real positions each example of the batch has in `by_time`."""
+    if 'paddings' not in outputs:
+        return list(LENGTHS['time'])
+    return [int(n) for n in np.sum(1.0 - np.asarray(outputs.paddings), axis=1)]
+
+
+def _Statistics(layer: Any) -> dict[str, tf.Variable]:
+    """{path: variable} of those that the forward pass itself changes in training."""
+    trainable = layer.TrainableVariables()
+    return {p: v for p, v in layer.AllVariables().items() if p not in trainable}
+
+
+@contextlib.contextmanager
+def _StatisticsKept(layer: Any) -> Iterator[None]:
+    """Behind it, what training changed by itself is as it was."""
+    before = {path: v.numpy() for path, v in _Statistics(layer).items()}
+    try:
+        yield
+    finally:
+        for path, variable in _Statistics(layer).items():
+            variable.assign(before[path])
+
+
+def _Draws(subject: Subject) -> bool:
+    """Whether training has random draws over activations."""
+    layers = subject.layer.Descendants()
+    return subject.case.draws or any(
+        isinstance(x, dropout.Dropout) and x.params.rate for x in layers
+    )
 
 
 def _Numpy(outputs: Any) -> Any:
@@ -149,10 +185,12 @@ def CheckGraph(subject: Subject) -> None:
 def CheckCompany(subject: Subject) -> None:
     """An example's outputs do not depend on the batch it is in, nor on the padding behind it."""
     by_time, by_example = (subject.outputs.Get(k) for k in ('by_time', 'by_example'))
-    for index, length in enumerate(LENGTHS['time']):
+    for index, length in enumerate(_Lengths(subject.outputs)):
         for pad in (0, 4):
             alone = subject.Graph(Example(subject.case, index, pad=pad, noise=pad))
             what = f'example {index} of length {length}, alone, {pad} positions of padding'
+            if 'paddings' in alone:
+                assert _Lengths(alone) == [length], what
             if by_time is not None:
                 _Close(alone.by_time[0, :length], by_time[index, :length], _TOLERANCE, what)
             if by_example is not None:
@@ -198,7 +236,9 @@ def _Near(found: np.ndarray, wanted: np.ndarray, tolerance: float, what: str) ->
 def CheckGradients(subject: Subject) -> None:
     """Every trainable variable gets a gradient that is finite and not zero."""
     inputs = subject.batch.Transform(tf.constant)
-    for path, gradient in Gradients(subject.case, subject.layer, inputs, training=True).items():
+    with _StatisticsKept(subject.layer):
+        gradients = Gradients(subject.case, subject.layer, inputs, training=True)
+    for path, gradient in gradients.items():
         assert gradient is not None, f'{path} has no gradient.'
         dense = tf.convert_to_tensor(gradient).numpy()
         assert np.isfinite(dense).all(), f'The gradient of {path} is not finite.'
@@ -229,17 +269,25 @@ def CheckDeterminism(subject: Subject) -> None:
         np.testing.assert_array_equal(again[name], wanted)
 
     def Train(at_step: int) -> np.ndarray:
-        with step.Context(training=True, step=at_step, seed=5):
+        with step.Context(training=True, step=at_step, seed=5), _StatisticsKept(layer):
             return subject.Real(_Numpy(case.call(layer, inputs)))
 
     first = Train(1)
     np.testing.assert_array_equal(Train(1), first)
-    rates = [x for x in layer.Descendants() if isinstance(x, dropout.Dropout) and x.params.rate]
-    assert np.array_equal(Train(2), first) != bool(rates), 'draws must differ between steps'
+    assert np.array_equal(Train(2), first) != _Draws(subject), 'draws must differ between steps'
 
 
 def CheckReplicas(subject: Subject, strategy: tf.distribute.Strategy) -> None:
-    """The outputs and summed gradients of two replicas are those of one, on the same batch."""
+    """The outputs and summed gradients of two replicas are those of one, on the same batch.
+
+    Also in training, with the statistics it leaves behind, where a layer has any and no draws.
+    """
+    _CheckReplicas(subject, strategy, training=False)
+    if _Statistics(subject.layer) and not _Draws(subject):
+        _CheckReplicas(subject, strategy, training=True)
+
+
+def _CheckReplicas(subject: Subject, strategy: tf.distribute.Strategy, training: bool) -> None:
     case = subject.case
     batch = subject.batch
     with strategy.scope():
@@ -248,7 +296,7 @@ def CheckReplicas(subject: Subject, strategy: tf.distribute.Strategy) -> None:
 
     def Replica(inputs: NestedMap) -> Any:
         outputs = Infer(case, layer, inputs)
-        return outputs, Gradients(case, layer, inputs, training=False)
+        return outputs, Gradients(case, layer, inputs, training=training)
 
     @tf.function(autograph=False)
     def Run() -> Any:
@@ -269,8 +317,12 @@ def CheckReplicas(subject: Subject, strategy: tf.distribute.Strategy) -> None:
     for name, wanted in subject.outputs.items():
         _Close(outputs[name], wanted, 1e-5, name)
     inputs = batch.Transform(tf.constant)
-    for path, wanted in Gradients(case, subject.layer, inputs, training=False).items():
-        _Near(gradients[path].numpy(), wanted.numpy(), _TOLERANCE, f'gradient of {path}')
+    with _StatisticsKept(subject.layer):
+        for path, wanted in Gradients(case, subject.layer, inputs, training=training).items():
+            _Near(gradients[path].numpy(), wanted.numpy(), _TOLERANCE, f'gradient of {path}')
+        for path, variable in _Statistics(subject.layer).items():
+            for found in strategy.experimental_local_results(layer.AllVariables()[path]):
+                _Close(found, variable, 1e-5, path)
 
 
 def CheckSteps(subject: Subject) -> None:

@@ -21,13 +21,24 @@ import lingvo_lite.layers
 from lingvo_lite.layers import (
     attention,
     base,
+    batch_norm,
+    conformer,
+    conv,
+    conv_lstm,
+    ctc_loss,
+    dense_block,
     dropout,
     embedding,
     feedforward,
+    frontend,
     linear,
     norm,
     positions,
+    recurrent_attention,
+    rnn,
+    rnn_cells,
     softmax,
+    spec_augment,
     transformer,
 )
 from lingvo_lite.nested_map import NestedMap
@@ -35,7 +46,12 @@ from lingvo_lite.nested_map import NestedMap
 _DIM = 8
 _VOCAB = 13
 # Lengths of the examples along each axis; SOURCE is what a decoder looks at.
-LENGTHS = {'time': (4, 1, 0, 5), 'source': (3, 1, 0, 6)}
+LENGTHS = {
+    'time': (4, 1, 0, 5),
+    'source': (3, 1, 0, 6),
+    'labels': (2, 1, 0, 0),
+    'samples': (90, 1, 0, 137),
+}
 # The example whose vectors are zeros.
 ZEROS = 3
 
@@ -45,8 +61,9 @@ class Field:
     """One input of a layer: a tensor [batch, axis, ...].
 
     Attributes:
-      kind: 'vectors' ([batch, axis, _DIM]), 'ids', 'paddings' or 'weights' ([batch, axis]).
-      axis: 'time' or 'source'.
+      kind: 'vectors' ([batch, axis, _DIM]), 'ids', 'paddings', 'weights' or 'waveform' ([batch,
+        axis]).
+      axis: a key of LENGTHS.
     """
 
     kind: str
@@ -62,9 +79,10 @@ class Case:
       params: of the layer.
       fields: {name: Field}, its inputs.
       call: (layer, inputs) -> NestedMap with `by_time`, [batch, time, ...], or `by_example`,
-        [batch].
+        [batch]; and, if `by_time` is of another length than the axis 'time', its `paddings`.
       steps: (layer, inputs) -> what `by_time` must be, computed position by position; None if
         there is no such way.
+      draws: whether training has random draws, other than those of a layer Dropout.
     """
 
     name: str
@@ -72,6 +90,7 @@ class Case:
     fields: dict[str, Field]
     call: Callable[[Any, NestedMap], NestedMap]
     steps: Optional[Callable[[Any, NestedMap], tf.Tensor]] = None
+    draws: bool = False
 
 
 def Vectors(layer: Any, inputs: NestedMap) -> NestedMap:
@@ -146,6 +165,84 @@ def _Loss(layer: Any, inputs: NestedMap) -> NestedMap:
     logits = layer.Logits(tf.reshape(inputs.x, [-1, _DIM]))[:, :_VOCAB]
     logits = tf.reshape(logits, tf.concat([tf.shape(inputs.ids), [_VOCAB]], axis=0))
     return NestedMap(by_time=logits, by_example=out.per_example_loss)
+
+
+def _Conv(layer: Any, inputs: NestedMap) -> NestedMap:
+    y, paddings = layer(inputs.x, inputs.paddings)
+    return NestedMap(by_time=y, paddings=paddings)
+
+
+def _Conv2D(layer: Any, inputs: NestedMap) -> NestedMap:
+    # [batch, time, dim] -> [batch, time, frequency, channels]
+    shape = tf.shape(inputs.x)
+    x = tf.reshape(inputs.x, [shape[0], shape[1], _DIM // 2, 2])
+    y, paddings = layer(x, inputs.paddings)
+    # [batch, time, frequency, channels] -> [batch, time, frequency * channels]
+    y = tf.reshape(y, [shape[0], tf.shape(y)[1], y.shape[2] * y.shape[3]])
+    return NestedMap(by_time=y, paddings=paddings)
+
+
+def _Frontend(layer: Any, inputs: NestedMap) -> NestedMap:
+    num_samples = tf.cast(tf.reduce_sum(1.0 - inputs.paddings, axis=1), tf.int32)
+    y, paddings = layer(inputs.waveform, num_samples)
+    return NestedMap(by_time=y, paddings=paddings)
+
+
+def _CtcLoss(layer: Any, inputs: NestedMap) -> NestedMap:
+    labels = 1 + inputs.labels % (_DIM - 1)
+    out = layer(inputs.x, inputs.paddings, labels, inputs.label_paddings)
+    return NestedMap(by_example=out.per_example_loss)
+
+
+def _RnnSteps(layer: Any, inputs: NestedMap) -> tf.Tensor:
+    state = layer.InitStates(tf.shape(inputs.x)[0])
+    ys = []
+    for t in range(inputs.x.shape[1]):
+        y, state = layer.ExtendStep(inputs.x[:, t], state)
+        ys.append(y)
+    return tf.stack(ys, axis=1)
+
+
+def _Cell(layer: Any, inputs: NestedMap) -> NestedMap:
+    y, state = layer(inputs.x[:, 0], layer.InitStates(tf.shape(inputs.x)[0]))
+    y, _ = layer(inputs.x[:, 0], state)
+    return NestedMap(by_time=y[:, tf.newaxis], paddings=inputs.paddings[:, :1])
+
+
+def _Images(x: tf.Tensor) -> tf.Tensor:
+    """[..., dim] -> [..., frequency, channels]."""
+    return tf.reshape(x, tf.concat([tf.shape(x)[:-1], [_DIM // 2, 2]], axis=0))
+
+
+def _ConvLSTM(layer: Any, inputs: NestedMap) -> NestedMap:
+    y = layer(_Images(inputs.x), inputs.paddings)
+    # [batch, time, frequency, channels] -> [batch, time, frequency * channels]
+    shape = tf.shape(y)
+    return NestedMap(by_time=tf.reshape(y, [shape[0], shape[1], y.shape[2] * y.shape[3]]))
+
+
+def _ConvLSTMSteps(layer: Any, inputs: NestedMap) -> tf.Tensor:
+    images = _Images(inputs.x)
+    state = layer.InitStates(tf.shape(images)[0], _DIM // 2)
+    ys = []
+    for t in range(inputs.x.shape[1]):
+        y, state = layer.ExtendStep(images[:, t], state)
+        ys.append(tf.reshape(y, [tf.shape(y)[0], y.shape[1] * y.shape[2]]))
+    return tf.stack(ys, axis=1)
+
+
+def _Attention(layer: Any, inputs: NestedMap) -> NestedMap:
+    return NestedMap(by_time=layer(inputs.x, inputs.source, inputs.source_paddings))
+
+
+def _AttentionSteps(layer: Any, inputs: NestedMap) -> tf.Tensor:
+    memory = layer.Memory(inputs.source, inputs.source_paddings)
+    state = layer.InitStates(memory)
+    ys = []
+    for t in range(inputs.x.shape[1]):
+        y, _, state = layer.ExtendStep(inputs.x[:, t], memory, state)
+        ys.append(y)
+    return tf.stack(ys, axis=1)
 
 
 _X = {'x': Field('vectors')}
@@ -258,6 +355,167 @@ def _Cases() -> list[Case]:
             {**_X, 'ids': Field('ids'), 'weights': Field('weights')},
             _Loss,
         ),
+        *_SpeechCases(),
+        *_RecurrentCases(),
+    ]
+
+
+def _SpeechCases() -> list[Case]:
+    audio = {'waveform': Field('waveform', 'samples'), 'paddings': Field('paddings', 'samples')}
+    # 25 and 10 samples to a window and a step.
+    sound = {'sample_rate': 1000.0, 'normalization': 'per_utterance'}
+    mel = {**sound, 'num_bins': 4, 'upper_edge_hertz': 500.0, 'fft_size': 64}
+    one = {'input_dim': _DIM, 'kernel_size': 3}
+    block = dense_block.DenseBlock.Params().Set(output_dim=6, kernel_size=3, activation='gelu')
+    dense = block.Copy().Set(num_repeats=2, residual='dense')
+    own = block.Copy().Set(num_repeats=2, residual='own', conv=conv.SeparableConv1D.Params())
+    own.conv.use_bias = False
+    return [
+        Case(
+            'SpectrogramFrontend',
+            frontend.SpectrogramFrontend.Params().Set(**sound, num_bins=9, dither=0.1),
+            audio,
+            _Frontend,
+            draws=True,
+        ),
+        Case(
+            'MelAsrFrontend',
+            frontend.MelAsrFrontend.Params().Set(**mel, stack_size=3, frame_stride=2),
+            audio,
+            _Frontend,
+        ),
+        Case(
+            'MfccFrontend',
+            frontend.MfccFrontend.Params().Set(**mel, num_cepstra=3),
+            audio,
+            _Frontend,
+        ),
+        Case(
+            'SpectrumAugmenter',
+            spec_augment.SpectrumAugmenter.Params().Set(
+                freq_mask_count=1,
+                freq_mask_max_bins=3,
+                time_mask_count=2,
+                time_mask_max_frames=2,
+                time_warp_max_frames=1,
+            ),
+            _OWN,
+            lambda layer, inputs: NestedMap(by_time=layer(inputs.x, inputs.paddings)),
+            draws=True,
+        ),
+        Case('Conv1D', conv.Conv1D.Params().Set(**one, output_dim=5, stride=2), _OWN, _Conv),
+        Case(
+            'DepthwiseConv1D',
+            conv.DepthwiseConv1D.Params().Set(input_dim=_DIM, kernel_size=4, stride=2),
+            _OWN,
+            _Conv,
+        ),
+        Case(
+            'SeparableConv1D-dilated',
+            conv.SeparableConv1D.Params().Set(**one, output_dim=5, dilation=2),
+            _OWN,
+            _Conv,
+        ),
+        Case(
+            'Conv2D',
+            conv.Conv2D.Params().Set(filter_shape=(3, 3, 2, 5), filter_stride=(2, 2)),
+            _OWN,
+            _Conv2D,
+        ),
+        Case('BatchNorm', batch_norm.BatchNorm.Params().Set(model_dim=_DIM), _OWN, _Encoder),
+        Case(
+            'ConvBlock',
+            dense_block.ConvBlock.Params().Set(
+                conv=conv.Conv2D.Params().Set(filter_shape=(3, 3, 2, 5), filter_stride=(2, 1)),
+                activation='gelu',
+            ),
+            _OWN,
+            _Conv2D,
+        ),
+        Case('DenseBlock', block.Copy().Set(input_dim=_DIM, stride=2), _OWN, _Conv),
+        Case(
+            'DenseBlocks',
+            dense_block.DenseBlocks.Params().Set(input_dim=_DIM, blocks=[dense, dense, own]),
+            _OWN,
+            _Conv,
+        ),
+        Case(
+            'ConvolutionModule',
+            conformer.ConvolutionModule.Params().Set(model_dim=_DIM, kernel_size=3),
+            _OWN,
+            _Encoder,
+        ),
+        Case(
+            'ConformerBlock',
+            conformer.ConformerBlock.Params().Set(**_HEADS, **_RATES, hidden_dim=12),
+            _OWN,
+            _Encoder,
+        ),
+        Case(
+            'CtcLoss',
+            ctc_loss.CtcLoss.Params(),
+            {
+                **_OWN,
+                'labels': Field('ids', 'labels'),
+                'label_paddings': Field('paddings', 'labels'),
+            },
+            _CtcLoss,
+        ),
+    ]
+
+
+def _RecurrentCases() -> list[Case]:
+    sizes = {'input_dim': _DIM, 'cell_dim': 6}
+    lstm = rnn_cells.LSTMCell.Params().Set(**sizes)
+    special = lstm.Copy().Set(layer_norm=True, projection_dim=5, zoneout_prob=0.25)
+    gru = rnn_cells.GRUCell.Params().Set(**sizes)
+    stack = {'input_dim': _DIM, 'num_layers': 2, 'cell.cell_dim': 6, 'dropout_prob': 0.25}
+    attention = {'source_dim': _DIM, 'query_dim': _DIM, 'hidden_dim': 6}
+    fields = {k: v for k, v in _BOTH.items() if k != 'paddings'}
+    additive = recurrent_attention.AdditiveAttention.Params().Set(**attention)
+    located = recurrent_attention.LocationSensitiveAttention.Params().Set(
+        **attention, location_filters=2, location_kernel_size=3
+    )
+    kinds = {
+        'DotAttention': recurrent_attention.DotAttention.Params().Set(**attention),
+        'AdditiveAttention': additive,
+        'AdditiveAttention-normalized': additive.Copy().Set(normalized=True),
+        'LocationSensitiveAttention': located,
+        'LocationSensitiveAttention-last': located.Copy().Set(cumulative=False),
+        'MonotonicAttention': recurrent_attention.MonotonicAttention.Params().Set(
+            **attention, bias=0.0, hard=False, sigmoid_noise=0.1
+        ),
+    }
+    conv_lstm_params = conv_lstm.ConvLSTM.Params().Set(input_dim=2, cell_dim=3)
+    return [
+        *(
+            Case(name, p, _OWN, _Cell, draws=p.zoneout_prob > 0)
+            for name, p in (('LSTMCell', lstm), ('LSTMCell-special', special), ('GRUCell', gru))
+        ),
+        Case('RNN-lstm', rnn.RNN.Params().Set(cell=lstm), _OWN, _Encoder, _RnnSteps),
+        Case(
+            'RNN-lstm-special',
+            rnn.RNN.Params().Set(cell=special),
+            _OWN,
+            _Encoder,
+            _RnnSteps,
+            draws=True,
+        ),
+        Case('RNN-gru-reverse', rnn.RNN.Params().Set(cell=gru, reverse=True), _OWN, _Encoder),
+        Case('BidirectionalRNN', rnn.BidirectionalRNN.Params().Set(cell=lstm), _OWN, _Encoder),
+        Case('StackedRNN', rnn.StackedRNN.Params().Set(**stack), _OWN, _Encoder, _RnnSteps),
+        Case(
+            'StackedBidirectionalRNN',
+            rnn.StackedBidirectionalRNN.Params().Set(**stack),
+            _OWN,
+            _Encoder,
+        ),
+        Case('ConvLSTM', conv_lstm_params, _OWN, _ConvLSTM, _ConvLSTMSteps),
+        Case('ConvLSTM-reverse', conv_lstm_params.Copy().Set(reverse=True), _OWN, _ConvLSTM),
+        *(
+            Case(name, p, fields, _Attention, _AttentionSteps, draws='Monotonic' in name)
+            for name, p in kinds.items()
+        ),
     ]
 
 
@@ -300,7 +558,7 @@ def Example(case: Case, index: int, pad: int = 0, noise: int = 0) -> NestedMap:
         length = LENGTHS[field.axis][index]
         padded = max(1, length + pad)
         values = _Values(field, f'{name}/{index}', length)
-        if index == ZEROS and field.kind == 'vectors':
+        if index == ZEROS and field.kind in ('vectors', 'waveform'):
             values = np.zeros_like(values)
         rest = _Values(field, f'{name}/{index}/{noise}', padded - length)
         if field.kind in ('paddings', 'weights'):
@@ -326,6 +584,8 @@ def _Values(field: Field, key: str, length: int) -> np.ndarray:
     rng = np.random.default_rng(zlib.crc32(key.encode()))
     if field.kind == 'vectors':
         return rng.normal(size=[length, _DIM]).astype(np.float32)
+    if field.kind == 'waveform':
+        return rng.uniform(-1.0, 1.0, size=[length]).astype(np.float32)
     if field.kind == 'ids':
         return rng.integers(0, _VOCAB, size=[length]).astype(np.int32)
     return np.full([length], 1.0 if field.kind == 'weights' else 0.0, np.float32)

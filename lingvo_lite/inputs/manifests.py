@@ -1,0 +1,207 @@
+"""Manifests: text files that list audio files, what is said in them, and how long they are.
+
+A header line names the columns, which are separated by tabs; `id`, `samples` (of each channel) and
+`sample_rate` may be missing, and further columns may be there:
+
+    id           file                   samples   sample_rate   transcript
+    7_theo_3     recordings/7_theo_3.wav   2384   8000          seven
+
+A file is looked for relative to the manifest's own folder, then as `source.FindData` does.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Union
+
+from lingvo_lite.inputs import audio, cache, source
+
+_VERSION = 1
+_THREADS = 8  # that read headers
+
+
+class Entry(NamedTuple):
+    """A line of a manifest.
+
+    Attributes:
+      id: of the utterance.
+      file: as the manifest writes it.
+      transcript: what is said.
+      samples: of each channel.
+      sample_rate: in hertz.
+    """
+
+    id: str
+    file: str
+    transcript: str
+    samples: int
+    sample_rate: int
+
+
+class Manifest:
+    """A manifest that was read. Lengths that it does not give are read from the audio files, once.
+
+    Attributes:
+      path: of the manifest.
+      entries: its lines.
+    """
+
+    def __init__(self, path: str):
+        """Reads all of it.
+
+        Raises:
+          FileNotFoundError: if there is none.
+          ValueError: if it is empty, a column or a value is missing, or two ids are equal. Names
+            the line.
+          BadRecordError: if the length of an audio file is not given and cannot be read.
+        """
+        self.path = path
+        rows = _Rows(path)
+        if rows and 'samples' not in rows[0]:
+            rows = _Rows(_Completed(path, rows), path)
+        self.entries = [
+            Entry(
+                row.get('id') or os.path.splitext(os.path.basename(row['file']))[0],
+                row['file'],
+                row['transcript'],
+                _Count(row, 'samples', path, line),
+                _Count(row, 'sample_rate', path, line),
+            )
+            for line, row in enumerate(rows, 2)
+        ]
+        seen: dict[str, int] = {}
+        for line, entry in enumerate(self.entries, 2):
+            if entry.id in seen:
+                raise ValueError(
+                    f'{path}, line {line:,}: the id {entry.id!r} stands in line {seen[entry.id]:,} '
+                    'too. Give a column `id`.'
+                )
+            seen[entry.id] = line
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def Find(self, index: int) -> str:
+        """The path of the audio file of an entry. Raises FileNotFoundError."""
+        return _Find(self.entries[index].file, self.path)
+
+
+def Write(path: str, rows: Iterable[Sequence[Union[str, int]]], columns: Sequence[str]) -> None:
+    """Writes a manifest. Raises ValueError if a value holds a tab or ends a line."""
+    text = ['\t'.join(columns)]
+    for row in rows:
+        values = [str(value) for value in row]
+        if any(c in value for value in values for c in '\t\r\n'):
+            raise ValueError(f'{path}: a value of {values} holds a tab or the end of a line.')
+        text.append('\t'.join(values))
+    with open(path, 'w', encoding='utf-8', newline='\n') as file:
+        file.write('\n'.join(text) + '\n')
+
+
+def Produce(name: str, rows: Sequence[tuple[str, str, str]]) -> str:
+    """The path of a manifest in the cache folder, written if it is not there.
+
+    Args:
+      name: that begins its file name.
+      rows: (id, file relative to the data folder, transcript).
+
+    Raises:
+      BadRecordError: if an audio file cannot be read.
+    """
+    files = [source.FindData(file) for _, file, _ in rows]
+    key = cache.Key(_VERSION, rows, [_Stamp(path) for path in files])
+
+    def _Write(path: str) -> None:
+        lengths = _Lengths(files)
+        complete = [(*row, *length) for row, length in zip(rows, lengths)]
+        Write(path, complete, ('id', 'file', 'transcript', 'samples', 'sample_rate'))
+
+    return cache.Produce(f'manifests/{name}-{key}.tsv', _Write)
+
+
+def _Rows(path: str, shown: str = '') -> list[Mapping[str, str]]:
+    """The lines behind the header as {column: value}."""
+    shown = shown or path
+    with open(path, 'rb') as file:
+        data = file.read()
+    try:
+        lines = io.StringIO(data.decode('utf-8-sig'), newline='\n').read().split('\n')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{shown}, byte {error.start:,}: not UTF-8 ({error.reason}).') from None
+    lines = [line.rstrip('\r') for line in lines]
+    while lines and not lines[-1]:
+        lines.pop()
+    if len(lines) < 2:
+        raise ValueError(f'{shown} is empty: it lists no audio file.')
+    columns = lines[0].split('\t')
+    missing = [name for name in ('file', 'transcript') if name not in columns]
+    if missing:
+        raise ValueError(
+            f'{shown}, line 1: the header names the columns {columns}, separated by tabs; '
+            f'{" and ".join(missing)} must be among them.'
+        )
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        values = line.split('\t')
+        if len(values) != len(columns):
+            raise ValueError(
+                f'{shown}, line {number:,}: {len(values)} values in {len(columns)} columns.'
+            )
+        rows.append(dict(zip(columns, values)))
+    return rows
+
+
+def _Count(row: Mapping[str, str], column: str, path: str, line: int) -> int:
+    try:
+        count = int(row[column])
+    except (KeyError, ValueError):
+        count = 0
+    if count < 1:
+        raise ValueError(
+            f'{path}, line {line:,}: {column} must be an integer above 0, got '
+            f'{row.get(column, "no such column")!r}.'
+        )
+    return count
+
+
+def _Find(file: str, manifest: str) -> str:
+    beside = os.path.join(os.path.dirname(os.path.abspath(manifest)), file)
+    return beside if os.path.exists(beside) else source.FindData(file)
+
+
+def _Completed(path: str, rows: Sequence[Mapping[str, str]]) -> str:
+    """A copy in the cache folder, with the lengths of the audio files."""
+    files = [_Find(row['file'], path) for row in rows]
+    columns = [c for c in rows[0] if c != 'sample_rate']
+    key = cache.Key(_VERSION, [list(row.items()) for row in rows], [_Stamp(f) for f in files])
+
+    def _Write(target: str) -> None:
+        lengths = _Lengths(files)
+        complete = [(*(row[c] for c in columns), *n) for row, n in zip(rows, lengths)]
+        Write(target, complete, (*columns, 'samples', 'sample_rate'))
+
+    return cache.Produce(f'manifests/{key}.tsv', _Write)
+
+
+def _Stamp(path: str) -> tuple[str, int, int]:
+    """Changes when the file does."""
+    stat = os.stat(path)
+    return path, stat.st_size, stat.st_mtime_ns
+
+
+def _Lengths(files: Sequence[str]) -> list[tuple[int, int]]:
+    """(samples, rate) of each file."""
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(_Length, files))
+
+
+def _Length(path: str) -> tuple[int, int]:
+    header = audio.ReadHeader(path)
+    if header.num_samples is not None:
+        return header.num_samples, header.rate
+    with open(path, 'rb') as file:
+        rate, waveform = audio.Decode(file.read(), path)
+    return len(waveform), rate

@@ -1,0 +1,223 @@
+"""Convolution over time, and over time and frequency, of sequences with padding.
+
+Position i of the output looks at positions i * stride + (j - (k - 1) // 2) * dilation of the input,
+j = 0 .. k - 1, those outside of the sequence being zeros. So n positions give ceil(n / stride),
+whatever stands behind them. (TensorFlow's 'SAME' shifts by a position with the parity of the padded
+length.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.layers import base
+from lingvo_lite.layers.initializers import WeightInit
+
+
+class _Conv(base.BaseLayer):
+    """What all convolutions share."""
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('use_bias', True, 'Whether to add b.')
+        return p
+
+    @property
+    def output_dim(self) -> int:
+        """Number of channels of the output."""
+        return int(self.params.output_dim)
+
+    def _CreateBias(self) -> None:
+        if self.params.use_bias:
+            zero = WeightInit.Constant(0.0)
+            bias = base.Weight([self.output_dim], init=zero, regularize=False)
+            self.CreateVariable('b', bias)
+
+    def _Biased(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.nn.bias_add(y, self.theta.b) if self.params.use_bias else y
+
+
+class _Conv1D(_Conv):
+    """What convolutions over time share."""
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('input_dim', REQUIRED, 'Number of channels of the input.', type=int)
+        p.Define('kernel_size', REQUIRED, 'k, in positions of the input.', type=int)
+        p.Define('stride', 1, 'Positions of the input to one of the output.')
+        p.Define('dilation', 1, 'Distance between the positions that are looked at.')
+        return p
+
+    @classmethod
+    def Check(cls, p: Any) -> None:
+        super().Check(p)
+        for key in ('input_dim', 'kernel_size', 'stride', 'dilation'):
+            if p.Get(key) < 1:
+                raise hyperparams.Fail(p, f'{key}={p.Get(key)} is not at least 1.', key)
+        if p.stride > 1 and p.dilation > 1:
+            what = f'stride={p.stride} and dilation={p.dilation}: one of them must be 1.'
+            raise hyperparams.Fail(p, what, 'stride')
+
+    def _Padded(self, x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
+        """x in the compute type, zero at padding and around: [batch, time + (k-1) d, dim]."""
+        p = self.params
+        x = zero_at_padding(tf.cast(x, self.dtype), paddings)
+        return tf.pad(x, [[0, 0], margins(p.kernel_size, p.dilation), [0, 0]])
+
+
+class Conv1D(_Conv1D):
+    """y_i = b + sum_j x_{i * stride + (j - (k - 1) // 2) * dilation} w_j.
+
+    x: [batch, time, input_dim] -> y: [batch, ceil(time / stride), output_dim].
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('output_dim', REQUIRED, 'Number of channels of the output.', type=int)
+        return p
+
+    def __init__(self, params: Any):
+        super().__init__(params)
+        p = self.params
+        self.CreateVariable('w', base.Weight([p.kernel_size, p.input_dim, p.output_dim]))
+        self._CreateBias()
+
+    def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """paddings: [batch, time]. Returns y, and paddings of [batch, ceil(time / stride)]."""
+        p = self.params
+        x = self._Padded(x, paddings)
+        y = tf.nn.conv1d(x, self.theta.w, p.stride, 'VALID', dilations=p.dilation)
+        return self._Biased(y), paddings[:, :: p.stride]
+
+
+class DepthwiseConv1D(_Conv1D):
+    """Conv1D in which each channel looks only at itself.
+
+    y_i = b + sum_j x_{i * stride + (j - (k - 1) // 2) * dilation} * w_j.
+
+    x: [batch, time, input_dim] -> y: [batch, ceil(time / stride), input_dim].
+    """
+
+    def __init__(self, params: Any):
+        super().__init__(params)
+        p = self.params
+        self.CreateVariable('w', base.Weight([p.kernel_size, p.input_dim]))
+        self._CreateBias()
+
+    @property
+    def output_dim(self) -> int:
+        return int(self.params.input_dim)
+
+    def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """paddings: [batch, time]. Returns y, and paddings of [batch, ceil(time / stride)]."""
+        p = self.params
+        # [batch, time, 1, dim] and [k, 1, dim, 1]: an image of width 1. (Of height 1, with time as
+        # the width, TensorFlow 2.16's oneDNN kernel writes outside of its memory.)
+        x = self._Padded(x, paddings)[:, :, tf.newaxis]
+        w = self.theta.w[:, tf.newaxis, :, tf.newaxis]
+        strides = [1, p.stride, p.stride, 1]
+        y = tf.nn.depthwise_conv2d(x, w, strides, 'VALID', dilations=[p.dilation, 1])
+        return self._Biased(tf.squeeze(y, axis=2)), paddings[:, :: p.stride]
+
+
+class SeparableConv1D(_Conv1D):
+    """DepthwiseConv1D without bias, then a linear map of the channels.
+
+    x: [batch, time, input_dim] -> y: [batch, ceil(time / stride), output_dim].
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('output_dim', REQUIRED, 'Number of channels of the output.', type=int)
+        return p
+
+    def __init__(self, params: Any):
+        super().__init__(params)
+        p = self.params
+        depthwise = DepthwiseConv1D.Params().Set(
+            input_dim=p.input_dim,
+            kernel_size=p.kernel_size,
+            stride=p.stride,
+            dilation=p.dilation,
+            use_bias=False,
+        )
+        self.CreateChild('depthwise', depthwise)
+        self.CreateVariable('w', base.Weight([1, p.input_dim, p.output_dim]))
+        self._CreateBias()
+
+    def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """paddings: [batch, time]. Returns y, and paddings of [batch, ceil(time / stride)]."""
+        x, paddings = self.depthwise(x, paddings)
+        return self._Biased(tf.nn.conv1d(x, self.theta.w, 1, 'VALID')), paddings
+
+
+class Conv2D(_Conv):
+    """Convolution over time and frequency.
+
+    x: [batch, time, frequency, in] -> y: [batch, ceil(time / s), ceil(frequency / s'), out], for
+    strides (s, s').
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define(
+            'filter_shape',
+            REQUIRED,
+            '(time, frequency, channels in, channels out).',
+            type=tuple,
+        )
+        p.Define('filter_stride', (1, 1), 'Positions of the input to one of the output, each axis.')
+        return p
+
+    @classmethod
+    def Check(cls, p: Any) -> None:
+        super().Check(p)
+        for key, count in (('filter_shape', 4), ('filter_stride', 2)):
+            value = p.Get(key)
+            if len(value) != count or any(not isinstance(n, int) or n < 1 for n in value):
+                what = f'{key}={value!r} must be {count} whole numbers, each at least 1.'
+                raise hyperparams.Fail(p, what, key)
+
+    def __init__(self, params: Any):
+        super().__init__(params)
+        self.CreateVariable('w', base.Weight(self.params.filter_shape))
+        self._CreateBias()
+
+    @property
+    def output_dim(self) -> int:
+        return int(self.params.filter_shape[3])
+
+    def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """paddings: [batch, time]. Returns y, and paddings of [batch, ceil(time / s)]."""
+        time, frequency = self.params.filter_shape[:2]
+        x = zero_at_padding(tf.cast(x, self.dtype), paddings)
+        x = tf.pad(x, [[0, 0], margins(time), margins(frequency), [0, 0]])
+        y = tf.nn.conv2d(x, self.theta.w, self.params.filter_stride, 'VALID')
+        return self._Biased(y), paddings[:, :: self.params.filter_stride[0]]
+
+
+def margins(kernel_size: int, dilation: int = 1) -> list[int]:
+    """How many zeros to put in front of and behind an axis, for a 'VALID' convolution."""
+    left = (kernel_size - 1) // 2
+    return [left * dilation, (kernel_size - 1 - left) * dilation]
+
+
+def zero_at_padding(x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
+    """x, with zeros where there is padding, whatever stood there.
+
+    Args:
+      x: [batch, time, ...].
+      paddings: [batch, time].
+    """
+    # [batch, time, 1, ...]
+    real = tf.reshape(paddings < 0.5, tf.concat([tf.shape(paddings), [1] * (x.shape.rank - 2)], 0))
+    return tf.where(real, x, tf.zeros([], x.dtype))

@@ -1,0 +1,423 @@
+"""A recurrence that reads its weights once and keeps little for its backward pass.
+
+A cell is a function of one step:
+
+    cell(product, shared, x, state) -> (output, next state)
+
+where `product(name, a)` is a @ matrices[name]. Because products go through a name, the backward
+loop need not add up the gradient of a weight step by step: it collects the factors, and one product
+over all steps follows the loop. Everything else in a cell is cheap to compute and dear to keep (an
+attention over 1,000 frames makes a [batch, 1000, hidden] at each step), so it is computed again.
+
+What the backward pass keeps of a step is its state and its products. It can be differentiated once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Optional
+
+import tensorflow as tf
+
+Product = Callable[[str, tf.Tensor], tf.Tensor]
+Cell = Callable[[Product, Any, Any, Any], tuple[Any, Any]]
+
+
+def recur(
+    cell: Cell,
+    matrices: Mapping[str, tf.Tensor],
+    shared: Any,
+    inputs: Any,
+    state: Any,
+    paddings: Optional[tf.Tensor] = None,
+    reverse: bool = False,
+    use_while_loop_based_unrolling: bool = False,
+) -> tuple[Any, Any]:
+    """Runs a cell over time.
+
+    Args:
+      cell: see the module's docstring. It uses no tensors but those it is given, asks for each
+        product once, and hands floats on as state.
+      matrices: {name: [m, n]}, or [batch, m, n] for a product of each example's own.
+      shared: nest of tensors that every step gets as they are: biases, what an attention sees.
+      inputs: nest of [time, ...], of which a step gets a slice; time is at least 1.
+      state: nest of [batch, ...], before the first step.
+      paddings: [time, batch], 1.0 where there is no data: there the state stays as it is and the
+        outputs are zeros. None for none.
+      reverse: whether the last step comes first. Outputs stand where their inputs do.
+      use_while_loop_based_unrolling: True for automatic gradients of the loop, which keep every
+        intermediate value; False for ours. Both are equal up to rounding.
+
+    Returns:
+      The outputs, a nest of [time, batch, ...], and the state behind the last step.
+    """
+    loop = _Loop(cell, dict(matrices), shared, inputs, state, paddings, reverse)
+    run = loop.Plain if use_while_loop_based_unrolling else loop.Lean
+    outputs, state = run()
+    if paddings is not None:
+        outputs = tf.nest.map_structure(
+            lambda y: tf.where(_Fit(loop.padded, y), tf.zeros([], y.dtype), y), outputs
+        )
+    return outputs, state
+
+
+def times(a: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+    """a: [..., m], w: [m, n] -> [..., n]; or [batch, k, m], [batch, m, n] -> [batch, k, n]."""
+    if w.shape.rank == 3 or a.shape.rank == 2:
+        return tf.matmul(a, w)
+    # [..., m] -> [rows, m] -> [..., n]
+    y = tf.matmul(tf.reshape(a, [-1, w.shape[0]]), w)
+    y = tf.reshape(y, tf.concat([tf.shape(a)[:-1], [w.shape[1]]], axis=0))
+    y.set_shape(a.shape[:-1] + [w.shape[1]])
+    return y
+
+
+class _Loop:
+    """The loops of one `recur`. All tensors are kept as flat lists."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        matrices: dict[str, tf.Tensor],
+        shared: Any,
+        inputs: Any,
+        state: Any,
+        paddings: Optional[tf.Tensor],
+        reverse: bool,
+    ):
+        self.padded = None if paddings is None else paddings > 0.5
+        self._cell = cell
+        self._nests = (matrices, shared, inputs, state)
+        self._reverse = reverse
+        tensors = [[tf.convert_to_tensor(x) for x in tf.nest.flatten(n)] for n in self._nests]
+        self._names = sorted(matrices)  # the order of tf.nest
+        self._matrices, self._shared, self._inputs, self._state = tensors
+        self._time = tf.shape(self._inputs[0])[0]
+        self._output, self._outputs, self._products = self._Probe()
+
+    def Plain(self) -> tuple[Any, Any]:
+        """tf.while_loop as it comes."""
+        matrices = dict(zip(self._names, self._matrices))
+        inputs = self._Arrays(self._inputs)
+        padded = self._PaddedArray()
+
+        def Body(n: tf.Tensor, state: list, arrays: list) -> tuple:
+            t = self._Index(n)
+            product = _Once(lambda name, a: times(a, matrices[name]))
+            outputs, state = self._Step(
+                product, self._shared, _Read(inputs, t), state, _ReadOne(padded, t)
+            )
+            return n + 1, state, _Write(arrays, t, outputs)
+
+        _, state, arrays = self._While(Body, (0, self._state, self._NewArrays(self._outputs)))
+        return self._Pack([a.stack() for a in arrays], state)
+
+    def Lean(self) -> tuple[Any, Any]:
+        """The loop with the backward pass written by hand."""
+        parts = (self._matrices, self._shared, self._inputs, self._state)
+        floats = [x for part in parts for x in part if x.dtype.is_floating]
+
+        @tf.custom_gradient
+        def Run(*given: tf.Tensor) -> Any:
+            rest = iter(given)
+            matrices, shared, inputs, state = (
+                [next(rest) if x.dtype.is_floating else x for x in part] for part in parts
+            )
+            outputs, last, states, products = self._Forward(matrices, shared, inputs, state)
+
+            def Gradient(*upstream: tf.Tensor) -> list[tf.Tensor]:
+                d_outputs = upstream[: len(outputs)]
+                d_last = list(upstream[len(outputs) :])
+                return self._Backward(matrices, shared, inputs, states, products, d_outputs, d_last)
+
+            return (*outputs, *last), Gradient
+
+        values = Run(*floats)
+        count = len(self._outputs)
+        return self._Pack(list(values[:count]), list(values[count:]))
+
+    def _Forward(self, matrices: list, shared: list, inputs: list, state: list) -> tuple:
+        """Outputs and last state; the states before each step and their products, as arrays."""
+        weights = dict(zip(self._names, matrices))
+        slices = self._Arrays(inputs)
+        padded = self._PaddedArray()
+
+        def Body(n: tf.Tensor, state: list, outs: list, states: list, products: list) -> tuple:
+            t = self._Index(n)
+            made: dict[str, tf.Tensor] = {}
+
+            def Make(name: str, a: tf.Tensor) -> tf.Tensor:
+                made[name] = times(a, weights[name])
+                return made[name]
+
+            states = _Write(states, t, state)
+            outputs, state = self._Step(
+                _Once(Make), shared, _Read(slices, t), state, _ReadOne(padded, t)
+            )
+            outs = _Write(outs, t, outputs)
+            return n + 1, state, outs, states, _Write(products, t, [made[k] for k in self._names])
+
+        _, last, outs, states, products = self._While(
+            Body,
+            (
+                0,
+                state,
+                self._NewArrays(self._outputs),
+                self._NewArrays(state),
+                self._NewArrays(self._products),
+            ),
+        )
+        return (
+            [a.stack() for a in outs],
+            last,
+            [a.stack() for a in states],
+            [a.stack() for a in products],
+        )
+
+    def _Backward(
+        self,
+        matrices: list,
+        shared: list,
+        inputs: list,
+        states: list,
+        products: list,
+        d_outputs: Sequence[tf.Tensor],
+        d_last: list,
+    ) -> list[tf.Tensor]:
+        """The gradients of all that is of a floating type: matrices, shared, inputs, state."""
+        weights = dict(zip(self._names, matrices))
+        slices, states_, products_ = (self._Arrays(x) for x in (inputs, states, products))
+        d_outs = self._Arrays(d_outputs)
+        padded = self._PaddedArray()
+        float_shared = _Floats(shared)
+        float_inputs = _Floats(inputs)
+        # [..., m], the left side of each product
+        sides = [
+            tf.TensorSpec(product.shape[:-1] + w.shape[-2:-1], product.dtype)
+            for product, w in zip(self._products, matrices)
+        ]
+
+        def Body(
+            n: tf.Tensor, d_state: list, d_shared: list, d_inputs: list, lefts: list, rights: list
+        ) -> tuple:
+            t = self._Index(self._time - 1 - n)
+            x, before, kept = _Read(slices, t), _Read(states_, t), _Read(products_, t)
+            own = [tf.identity(s) for s in shared]
+            known = dict(zip(self._names, kept))
+            left: dict[str, tf.Tensor] = {}
+            right = {name: tf.zeros_like(z) for name, z in known.items()}
+
+            def Known(name: str, a: tf.Tensor) -> tf.Tensor:
+                left[name] = a
+
+                @tf.custom_gradient
+                def Linked(a: tf.Tensor) -> Any:
+                    def Gradient(d: tf.Tensor) -> tf.Tensor:
+                        right[name] = d
+                        return _TimesTransposed(d, weights[name])
+
+                    return tf.identity(known[name]), Gradient
+
+                return Linked(a)
+
+            # Where the state stays, so does its gradient.
+            d_after, d_kept = _Parted(_ReadOne(padded, t), d_state)
+            sources = [*before, *_Floats(own), *_Floats(x)]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(sources)
+                outputs, after = self._Step(_Once(Known), own, x, before, None)
+            found = tape.gradient(
+                [*outputs, *after],
+                sources,
+                output_gradients=[*_Read(d_outs, t), *d_after],
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            found = [_Shaped(g, s) for g, s in zip(found, sources)]
+            d_state, rest = found[: len(before)], found[len(before) :]
+            if d_kept is not None:
+                d_state = [d + kept for d, kept in zip(d_state, d_kept)]
+            d_shared = [d + tf.cast(g, d.dtype) for d, g in zip(d_shared, rest)]
+            d_inputs = _Write(d_inputs, t, rest[len(d_shared) :])
+            lefts = _Write(lefts, t, [left[k] for k in self._names])
+            rights = _Write(rights, t, [right[k] for k in self._names])
+            return n + 1, d_state, d_shared, d_inputs, lefts, rights
+
+        _, d_state, d_shared, d_inputs, lefts, rights = self._While(
+            Body,
+            (
+                0,
+                d_last,
+                [tf.zeros_like(s, tf.float32) for s in float_shared],
+                self._NewArrays([tf.TensorSpec(x.shape[1:], x.dtype) for x in float_inputs]),
+                self._NewArrays(sides),
+                self._NewArrays(self._products),
+            ),
+        )
+        return [
+            *(
+                _Shaped(_Outer(a.stack(), d.stack(), w), w)
+                for a, d, w in zip(lefts, rights, matrices)
+            ),
+            *(tf.cast(d, s.dtype) for d, s in zip(d_shared, float_shared)),
+            *(_Shaped(a.stack(), x) for a, x in zip(d_inputs, float_inputs)),
+            *d_state,
+        ]
+
+    def _Step(
+        self, product: Product, shared: list, x: list, state: list, padded: Optional[tf.Tensor]
+    ) -> tuple[list, list]:
+        """The cell over flat lists; where `padded`, the state stays."""
+        output, after = self._cell(
+            product,
+            tf.nest.pack_sequence_as(self._nests[1], shared),
+            tf.nest.pack_sequence_as(self._nests[2], x),
+            tf.nest.pack_sequence_as(self._nests[3], state),
+        )
+        tf.nest.assert_same_structure(self._nests[3], after)
+        after = tf.nest.flatten(after)
+        if padded is not None:
+            after = [tf.where(_Fit(padded, old), old, new) for old, new in zip(state, after)]
+        after = [_Shaped(new, old) for old, new in zip(state, after)]
+        return tf.nest.flatten(output), after
+
+    def _Probe(self) -> tuple[Any, list[tf.TensorSpec], list[tf.TensorSpec]]:
+        """What the cell returns, and the types and shapes of its outputs and products.
+
+        Raises:
+          ValueError: if the cell leaves out a product.
+        """
+        made: dict[str, tf.TensorSpec] = {}
+        with tf.Graph().as_default():
+
+            def Stand(x: tf.Tensor, skip: int = 0) -> tf.Tensor:
+                return tf.compat.v1.placeholder(x.dtype, x.shape[skip:])
+
+            matrices = {k: Stand(w) for k, w in zip(self._names, self._matrices)}
+
+            def Make(name: str, a: tf.Tensor) -> tf.Tensor:
+                y = times(a, matrices[name])
+                made[name] = tf.TensorSpec(y.shape, y.dtype)
+                return y
+
+            nests = [
+                tf.nest.pack_sequence_as(nest, [Stand(x, skip) for x in flat])
+                for nest, flat, skip in zip(
+                    self._nests[1:], (self._shared, self._inputs, self._state), (0, 1, 0)
+                )
+            ]
+            output, _ = self._cell(_Once(Make), *nests)
+            specs = [tf.TensorSpec(y.shape, y.dtype) for y in tf.nest.flatten(output)]
+            structure = tf.nest.map_structure(lambda y: None, output)
+        if set(made) != set(self._names):
+            raise ValueError(
+                f'The cell makes the products {sorted(made)}, and got matrices for {self._names}.'
+            )
+        return structure, specs, [made[name] for name in self._names]
+
+    def _While(self, body: Callable[..., tuple], start: tuple) -> tuple:
+        return tf.while_loop(
+            lambda n, *_: n < self._time, body, start, maximum_iterations=self._time
+        )
+
+    def _Index(self, n: tf.Tensor) -> tf.Tensor:
+        return self._time - 1 - n if self._reverse else n
+
+    def _Arrays(self, tensors: Sequence[tf.Tensor]) -> list[tf.TensorArray]:
+        """[time, ...] tensors as arrays to read from."""
+        return [
+            tf.TensorArray(
+                x.dtype, self._time, element_shape=x.shape[1:], clear_after_read=False
+            ).unstack(x)
+            for x in tensors
+        ]
+
+    def _PaddedArray(self) -> Optional[tf.TensorArray]:
+        return None if self.padded is None else self._Arrays([self.padded])[0]
+
+    def _NewArrays(self, specs: Sequence[Any]) -> list[tf.TensorArray]:
+        return [tf.TensorArray(s.dtype, self._time, element_shape=s.shape) for s in specs]
+
+    def _Pack(self, outputs: list, state: list) -> tuple[Any, Any]:
+        return (
+            tf.nest.pack_sequence_as(self._output, outputs),
+            tf.nest.pack_sequence_as(self._nests[3], state),
+        )
+
+
+def _Once(product: Product) -> Product:
+    """A product that may be asked for once under each name."""
+    seen: set[str] = set()
+
+    def Checked(name: str, a: tf.Tensor) -> tf.Tensor:
+        if name in seen:
+            raise ValueError(f'The cell asks for the product {name!r} twice in a step.')
+        seen.add(name)
+        return product(name, a)
+
+    return Checked
+
+
+def _Read(arrays: Sequence[tf.TensorArray], t: tf.Tensor) -> list[tf.Tensor]:
+    return [a.read(t) for a in arrays]
+
+
+def _ReadOne(array: Optional[tf.TensorArray], t: tf.Tensor) -> Optional[tf.Tensor]:
+    return None if array is None else array.read(t)
+
+
+def _Write(arrays: Sequence[tf.TensorArray], t: tf.Tensor, values: Sequence[Any]) -> list:
+    return [a.write(t, value) for a, value in zip(arrays, values)]
+
+
+def _Floats(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    return [x for x in tensors if x.dtype.is_floating]
+
+
+def _Shaped(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """x, with what is known of the shape of `like`."""
+    x.set_shape(like.shape)
+    return x
+
+
+def _Fit(mask: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """mask: [batch] or [time, batch], with axes of size 1 behind, up to the rank of x."""
+    for _ in range(x.shape.rank - mask.shape.rank):
+        mask = mask[..., tf.newaxis]
+    return mask
+
+
+def _Parted(padded: Optional[tf.Tensor], gradients: list) -> tuple[list, Optional[list]]:
+    """The gradients of what the cell made, and of what stayed: None if nothing did."""
+    if padded is None:
+        return gradients, None
+    zero = [tf.zeros([], d.dtype) for d in gradients]
+    made = [tf.where(_Fit(padded, d), z, d) for d, z in zip(gradients, zero)]
+    return made, [tf.where(_Fit(padded, d), d, z) for d, z in zip(gradients, zero)]
+
+
+def _TimesTransposed(d: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+    """d: [..., n], w: [m, n] -> d w^T: [..., m]."""
+    if w.shape.rank == 3 or d.shape.rank == 2:
+        return tf.matmul(d, w, transpose_b=True)
+    return times(d, tf.transpose(w))
+
+
+def _Outer(a: tf.Tensor, d: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+    """The gradient of w: the sum of a^T d over all steps and rows.
+
+    Args:
+      a: [time, ..., m], or [time, batch, k, m].
+      d: [time, ..., n], or [time, batch, k, n].
+      w: [m, n], or [batch, m, n].
+    """
+    if w.shape.rank == 2:
+        a = tf.reshape(a, [-1, w.shape[0]])
+        d = tf.reshape(d, [-1, w.shape[1]])
+        return tf.matmul(a, d, transpose_a=True)
+
+    def Rows(x: tf.Tensor) -> tf.Tensor:
+        # [time, batch, k, size] -> [batch, time * k, size]
+        shape = tf.shape(x)
+        return tf.reshape(tf.transpose(x, [1, 0, 2, 3]), [shape[1], shape[0] * shape[2], shape[3]])
+
+    return tf.matmul(Rows(a), Rows(d), transpose_a=True)

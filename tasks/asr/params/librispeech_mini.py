@@ -1,0 +1,56 @@
+"""A few utterances of LibriSpeech as it is downloaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingvo_lite import experiment, registry
+from lingvo_lite.inputs import tokenizers
+from lingvo_lite.layers import dense_block
+
+from .. import ctc_model
+from .. import input as asr_input
+from . import librispeech, spoken_digits
+
+
+@registry.Register
+class LibrispeechMini(experiment.BaseExperiment):
+    """Learns 30 utterances by heart: a proof of the plumbing, from FLAC to words.
+
+    Data: librispeech-mini/ in the data folder, in LibriSpeech's layout. Scored on Train itself; Dev
+    and Test show what so few utterances are worth.
+    """
+
+    def Task(self) -> Any:
+        p = ctc_model.CtcModel.Params().Set(vocab_size=librispeech.NUM_CHARACTERS)
+        block = dense_block.DenseBlock.Params().Set(output_dim=192, kernel_size=9)
+        p.encoder.blocks = [
+            block.Copy().Set(stride=2),
+            *[block.Copy().Set(num_repeats=2, residual='own')] * 3,
+            block.Copy().Set(output_dim=384, kernel_size=1),
+        ]
+        p = spoken_digits.Train(p, max_steps=1200)
+        p.train.learning_rate = 1e-3
+        return p
+
+    def Tiny(self) -> Any:
+        return spoken_digits.Shrink(self.Task())
+
+    def Train(self) -> Any:
+        return self._Input('train').Set(num_utterances=30, tokens_per_batch=15_000)
+
+    def Dev(self) -> Any:
+        return self._Input('dev')
+
+    def Test(self) -> Any:
+        return self._Input('test')
+
+    def TestOther(self) -> Any:
+        return self._Input('test_other')
+
+    def _Input(self, split: str) -> Any:
+        p = asr_input.LibrispeechMiniInput.Params().Set(split=split, tokens_per_batch=20_000)
+        p.tokenizer = tokenizers.CharacterTokenizer.Params().Set(
+            characters=librispeech.CHARACTERS
+        )
+        return p

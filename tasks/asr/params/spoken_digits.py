@@ -1,0 +1,114 @@
+"""Strings of spoken digits, which lie in the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingvo_lite import experiment, registry
+from lingvo_lite.inputs import tokenizers
+from lingvo_lite.layers import dense_block, frontend
+from lingvo_lite.optim import schedules
+
+from .. import ctc_model, model
+from .. import input as asr_input
+
+SAMPLE_RATE = 8000
+VOCAB_SIZE = tokenizers.NUM_SPECIAL + len(asr_input.DIGITS)
+
+
+@registry.Register
+class SpokenDigits(experiment.BaseExperiment):
+    """'four two five', said by espeak-ng; voices of Test are not in Train. CTC over digits.
+
+    A small convolutional network after Wave2Letter (Collobert et al., 2016, arXiv 1609.03193).
+    Minutes on two CPU cores. The data are ours, nothing is published for them.
+    """
+
+    def Task(self) -> Any:
+        p = ctc_model.CtcModel.Params().Set(vocab_size=VOCAB_SIZE)
+        p.frontend = Frontend()
+        Augment(p)
+        block = dense_block.DenseBlock.Params().Set(output_dim=128, dropout_prob=0.1)
+        blocks = [block.Copy().Set(kernel_size=7, stride=2), block.Copy().Set(kernel_size=7)]
+        blocks[1].stride = 2
+        blocks += [block.Copy().Set(kernel_size=9, num_repeats=2, residual='own')] * 3
+        p.encoder.blocks = [*blocks, block.Copy().Set(output_dim=256, kernel_size=1)]
+        return Train(p, max_steps=1500)
+
+    def Tiny(self) -> Any:
+        return Shrink(self.Task())
+
+    def Train(self) -> Any:
+        p = self._Input('train').Set(tokens_per_batch=6_000, sort_window=256)
+        p.Set(speeds=[0.8, 0.9, 1.0, 1.1, 1.2], noise_decibels=[15.0, 40.0])
+        return p
+
+    def Test(self) -> Any:
+        return self._Input('test')
+
+    def _Input(self, split: str) -> Any:
+        return Digits(asr_input.SpokenDigitsInput.Params().Set(split=split))
+
+
+@registry.Register
+class SpokenDigitsLas(SpokenDigits):
+    """The same with a decoder that attends (Chan et al., 2016, arXiv 1508.01211)."""
+
+    def Task(self) -> Any:
+        p = model.AsrModel.Params()
+        p.frontend = Frontend()
+        Augment(p)
+        p.encoder.Set(
+            input_shape=[None, None, p.frontend.num_bins, 1],
+            conv_filter_shapes=[(3, 3, 1, 16), (3, 3, 16, 16)],
+            num_conv_lstm_layers=0,
+            num_lstm_layers=1,
+            lstm_cell_size=128,
+        )
+        p.decoder.Set(vocab_size=VOCAB_SIZE, emb_dim=32, rnn_cell_dim=128, source_dim=256)
+        p.decoder.attention.hidden_dim = 64
+        p.decoder.dropout_prob = 0.1
+        p.search.Set(max_ratio=0.0, max_steps=12)
+        return Train(p, max_steps=1500)
+
+
+def Frontend() -> Any:
+    """Params of the features of speech at 8 kHz."""
+    p = frontend.MelAsrFrontend.Params().Set(sample_rate=float(SAMPLE_RATE), num_bins=40)
+    return p.Set(lower_edge_hertz=100.0, upper_edge_hertz=3800.0, normalization='per_feature')
+
+
+def Augment(p: Any) -> None:
+    """Masks that leave most of a digit to be heard."""
+    p.spec_augment.Set(freq_mask_count=2, freq_mask_max_bins=8)
+    p.spec_augment.Set(time_mask_count=2, time_mask_max_frames=10, time_mask_max_ratio=0.1)
+
+
+def Train(p: Any, max_steps: int) -> Any:
+    """Task Params p, with how they are trained."""
+    p.train.learning_rate = 2e-3
+    decay = schedules.Cosine.Params().Set(final_value=0.02, total_steps=max_steps)
+    p.train.lr_schedule = schedules.WarmUp.Params().Set(warmup_steps=100, schedule=decay)
+    p.train.clip_gradient_norm_to_value = 5.0
+    p.train.max_steps = max_steps
+    p.train.save_interval_steps = 500
+    p.eval.best_metric = ''  # there is no Dev to choose by
+    return p
+
+
+def Digits(p: Any) -> Any:
+    """Input Params p, for words that are digits at 8 kHz."""
+    p.Set(sample_rate=SAMPLE_RATE, tokens_per_batch=20_000)
+    p.tokenizer = tokenizers.WordTokenizer.Params().Set(words=asr_input.DIGITS)
+    return p
+
+
+def Shrink(p: Any) -> Any:
+    """Task Params with dimensions and depths made small."""
+    if issubclass(p.cls, ctc_model.CtcModel):
+        p.encoder.blocks = [block.Copy().Set(output_dim=16) for block in p.encoder.blocks]
+        return p
+    p.encoder.Set(conv_filter_shapes=[(3, 3, 1, 4), (3, 3, 4, 4)], lstm_cell_size=8)
+    p.decoder.Set(emb_dim=8, rnn_cell_dim=16, source_dim=16)
+    p.decoder.attention.hidden_dim = 8
+    return p

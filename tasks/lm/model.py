@@ -1,0 +1,90 @@
+"""A recurrent language model (Mikolov et al., 2010; with LSTMs Sundermeyer et al., 2012)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from lingvo_lite import task
+from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.layers import dropout, embedding, rnn, softmax, template
+from lingvo_lite.nested_map import NestedMap
+
+
+class RnnLm(task.BaseTask):
+    """p(y_t | y_<t) = softmax(w h_t), h = LSTM layers over the embeddings of <s> y_1 ... y_t-1.
+
+    Step by step (`InitStates`, `ExtendStep`) it is what decoding/lm_fusion.py takes.
+
+    batch:
+      target.ids: [batch, time], <s> and the tokens; target.labels: the tokens and </s>.
+      target.paddings, target.weights: [batch, time].
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('vocab_size', REQUIRED, 'Number of tokens.', type=int)
+        p.Define('model_dim', REQUIRED, 'Size of the embeddings.', type=int)
+        p.Define('bos_id', 1, 'Id of <s>, the token in front of every text.')
+        p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
+        p.Define('embedding', embedding.Embedding.Params(), 'Token embedding.')
+        p.Define('rnn', rnn.StackedRNN.Params(), 'The layers.')
+        p.Define('dropout', dropout.Dropout.Params(), 'On the embeddings, and before the softmax.')
+        p.Define('softmax', softmax.SoftmaxLoss.Params(), 'Output and loss.')
+        return p
+
+    def __init__(self, params: Any):
+        super().__init__(params)
+        p = self.params
+        handed = template.handed
+        self.CreateChild('embedding', handed(p, 'embedding', 'vocab_size', 'model_dim'))
+        self.CreateChild('rnn', handed(p, 'rnn', input_dim=p.model_dim))
+        self.CreateChild('dropout', p.dropout)
+        dim = self.rnn.output_dim
+        self.CreateChild('softmax', handed(p, 'softmax', 'vocab_size', model_dim=dim))
+
+    def ComputePredictions(self, batch: NestedMap) -> NestedMap:
+        """x [batch, time, dim], from which each token is to be guessed."""
+        x = self.dropout(self.embedding(batch.target.ids))
+        return NestedMap(x=self.dropout(self.rnn(x, batch.target.paddings)))
+
+    def ComputeLoss(self, predictions: NestedMap, batch: NestedMap) -> NestedMap:
+        """Cross-entropy, a mean over tokens with </s>."""
+        out = self.softmax(predictions.x, batch.target.labels, batch.target.weights)
+        return NestedMap(
+            terms={'loss': (out.loss_sum, out.weight_sum)},
+            metrics={
+                'log_pplx': (out.log_pplx_sum, out.weight_sum),
+                'fraction_of_correct_next_step_preds': (out.correct_sum, out.weight_sum),
+            },
+            per_example={'loss': out.per_example_loss},
+        )
+
+    def InitStates(self, rows: Any) -> NestedMap:
+        """The state of `rows` empty texts: tensors [rows, ...]."""
+        return self.rnn.InitStates(rows)
+
+    def ExtendStep(self, ids: tf.Tensor, state: NestedMap) -> tuple[tf.Tensor, NestedMap]:
+        """One token further.
+
+        Args:
+          ids: int32 [rows], the last token of each text; bos_id at first.
+          state: from `InitStates` or the step before.
+
+        Returns:
+          Logits of the next token, float32 [rows, vocab_size padded to a multiple of 8], and the
+          next state.
+        """
+        x = self.dropout(self.embedding(ids))
+        x, state = self.rnn.ExtendStep(x, state)
+        return self.softmax.Logits(self.dropout(x)), state
+
+
+def Sizes(p: Any, model_dim: int, num_layers: int, cell_dim: int) -> Any:
+    """RnnLm Params with these sizes."""
+    p.model_dim = model_dim
+    p.rnn.num_layers = num_layers
+    p.rnn.cell.Set(cell_dim=cell_dim)
+    return p
