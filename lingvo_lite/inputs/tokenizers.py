@@ -172,7 +172,7 @@ class WordTokenizer(BaseTokenizer):
             raise hyperparams.Fail(p, f'words={p.words} must be words, each once.', 'words')
         for word in p.words:
             if word.split() != [word]:
-                raise hyperparams.Fail(p, f'{word!r} is not one word.', 'words')
+                raise hyperparams.Fail(p, f'words: {word!r} is not one word.', 'words')
 
     def __init__(self, params: hyperparams.InstantiableParams):
         super().__init__(params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Union
 
@@ -10,6 +11,7 @@ import numpy as np
 from lingvo_lite.inputs import audio, cache, manifests, records, source
 
 LENGTH_NAMES = ('samples', 'sample_rate', 'characters')  # columns of the sidecars
+_SHARD_END = re.compile(r'-\d+-of-\d+\.tfrecord$')
 
 
 class Utterance(NamedTuple):
@@ -108,18 +110,28 @@ class RecordUtterances(Utterances):
           FileNotFoundError, ValueError: as `records.RecordSource`, and if the sidecars do not tell
             the lengths.
         """
-        self._records = records.RecordSource(paths)
-        self.name = self._records.name
-        if self._records.length_names != LENGTH_NAMES:
-            raise ValueError(
-                f'the sidecars of {self.name} hold the columns {self._records.length_names}; of '
-                f'utterances {LENGTH_NAMES} are wanted. tools/prepare_librispeech.py writes them.'
-            )
-        self.samples, self.sample_rates, self.characters = self._records.lengths.T.astype(np.int64)
+        # The shards of one split belong together; splits are prepared one by one.
+        splits: dict[str, list[str]] = {}
+        for path in paths:
+            splits.setdefault(_SHARD_END.sub('', path), []).append(path)
+        self._splits = [records.RecordSource(own) for own in splits.values()]
+        for each in self._splits:
+            if each.length_names != LENGTH_NAMES:
+                raise ValueError(
+                    f'the sidecars of {each.name} hold the columns {each.length_names}; of '
+                    f'utterances {LENGTH_NAMES} are wanted. tools/prepare_librispeech.py writes '
+                    'them.'
+                )
+        more = len(paths) - 1
+        self.name = f'{paths[0]} (and {more} more)' if more else paths[0]
+        self._first = np.cumsum([0] + [len(each) for each in self._splits])
+        lengths = np.concatenate([each.lengths for each in self._splits])
+        self.samples, self.sample_rates, self.characters = lengths.T.astype(np.int64)
 
     def Get(self, index: int) -> Utterance:
         """Utterance `index`."""
-        payload = self._records.Get(index)
+        split, own = self._Locate(index)
+        payload = split.Get(own)
         try:
             return Decode(payload)
         except ValueError as error:
@@ -127,11 +139,17 @@ class RecordUtterances(Utterances):
 
     def Where(self, index: int) -> str:
         """File, record and byte."""
-        return self._records.Where(index)
+        split, own = self._Locate(index)
+        return split.Where(own)
 
     def Fingerprint(self) -> str:
         """A hash over the sidecars."""
-        return cache.Key('utterances', self._records.Fingerprint())
+        return cache.Key('utterances', *[each.Fingerprint() for each in self._splits])
+
+    def _Locate(self, index: int) -> tuple[records.RecordSource, int]:
+        """The split of an utterance, and its number there."""
+        n = int(np.searchsorted(self._first, index, side='right')) - 1
+        return self._splits[n], int(index - self._first[n])
 
 
 class ManifestUtterances(Utterances):

@@ -12,7 +12,9 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from lingvo_lite.inputs import pairs, records, text, tokenizers
+import numpy as np
+
+from lingvo_lite.inputs import audio, pairs, records, speech, text, tokenizers, utterances
 
 _SYLLABLES = ('ka', 'lo', 'mi', 'su', 'te', 'ri', 'po', 'na')
 
@@ -32,13 +34,27 @@ def SentencePairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
     return list(found.items())
 
 
+def Utterances(count: int, rate: int, seed: int = 0) -> list[utterances.Utterance]:
+    """Texts of a word or two, and as many tones as they have characters, of 60 ms each."""
+    draw = random.Random(seed)
+    found = []
+    for n in range(count):
+        words = [''.join(draw.choices(_SYLLABLES, k=draw.randint(1, 2))) for _ in range(2)]
+        transcript = ' '.join(words[: draw.randint(1, 2)])
+        hertz = np.repeat([200.0 + 40 * (ord(c) % 32) for c in transcript], rate * 60 // 1000)
+        wave = 0.3 * np.sin(2 * np.pi * np.cumsum(hertz) / rate)
+        encoded = audio.EncodeFlac(wave.astype(np.float32), rate)
+        found.append(utterances.Utterance(f'{seed}-{n}', encoded, transcript, len(wave), rate))
+    return found
+
+
 def Write(cls: Any, folder: Any, count: int = 60) -> dict[str, Any]:
     """Writes all files that the datasets of an experiment read, vocabulary included.
 
     Args:
       cls: the experiment.
       folder: the data folder to write into.
-      count: number of examples of each dataset.
+      count: number of examples of each dataset, where it has no files of its own.
 
     Returns:
       {dataset: Params of its input}, with a vocabulary as large as that of `Tiny()`, otherwise as
@@ -47,12 +63,10 @@ def Write(cls: Any, folder: Any, count: int = 60) -> dict[str, Any]:
     Raises:
       TypeError: if it is not known how to make up data for an input.
     """
-    vocab_size = cls().Tiny().vocab_size
+    vocab_size = _VocabSize(cls().Tiny())
     found = {name: cls.Dataset(name) for name in cls.Datasets()}
     for seed, (name, params) in enumerate(found.items()):
-        if not issubclass(params.cls, text.ParallelTextInput):
-            raise TypeError(f'{name}: no data can be made up for a {params.cls.__name__}.')
-        _WritePairs(params, folder, SentencePairs(count, seed))
+        _WriteDataset(name, params, folder, count, seed)
     for params in found.values():
         if 'vocab_size' in params.tokenizer:
             params.tokenizer.vocab_size = vocab_size
@@ -64,6 +78,56 @@ def WriteLines(path: Any, lines: Sequence[str]) -> None:
     """Writes a line file."""
     with open(path, 'w', encoding='utf-8') as file:
         file.writelines(line + '\n' for line in lines)
+
+
+def _VocabSize(task: Any) -> int:
+    """The number of tokens of task Params: its own, or its decoder's."""
+    return int(task.vocab_size if 'vocab_size' in task else task.decoder.vocab_size)
+
+
+def _WriteDataset(name: str, params: Any, folder: Any, count: int, seed: int) -> None:
+    if issubclass(params.cls, text.ParallelTextInput):
+        _WritePairs(params, folder, SentencePairs(count, seed))
+    elif 'file' in params:
+        WriteLines(_Path(folder, params.file), [side for side, _ in SentencePairs(count, seed)])
+    elif 'file_pattern' in params and issubclass(params.cls, speech.SpeechInput):
+        _WriteUtterances(params, folder, Utterances(count, params.sample_rate, seed))
+    elif 'split' in params:
+        _WriteCorpora(folder)
+    else:
+        raise TypeError(f'{name}: no data can be made up for a {params.cls.__name__}.')
+
+
+def _WriteUtterances(params: Any, folder: Any, made: Sequence[utterances.Utterance]) -> None:
+    payloads = [(utterances.Encode(each), utterances.Lengths(each)) for each in made]
+    patterns = params.file_pattern.split(',')
+    for n, pattern in enumerate(patterns):
+        own = payloads[n :: len(patterns)]
+        prefix = _Path(folder, pattern.replace('-*.tfrecord', ''))
+        records.WriteShards(own, prefix, len(own), 1, utterances.LENGTH_NAMES)
+
+
+def _WriteCorpora(folder: Any) -> None:
+    """fsdd/ and librispeech-mini/, a few utterances of each part."""
+    for n, each in enumerate(Utterances(60, 8000)):
+        with open(_Path(folder, f'fsdd/recordings/{n % 10}_ann_{n // 10 + 3}.wav'), 'wb') as file:
+            _, wave = audio.Decode(each.audio, each.id)
+            file.write(audio.EncodeWav(wave, 8000))
+    chapters = ['19/198', '19/227', '26/495', '26/496', '27/123349', '27/124992']
+    parts = [f'train-clean-100/{chapter}' for chapter in chapters]
+    for seed, part in enumerate([*parts, 'test-other/1/2']):
+        where, lines = f'librispeech-mini/{part}', []
+        prefix = '-'.join(part.split('/')[1:])
+        for n, each in enumerate(Utterances(8, 16000, seed)):
+            lines.append((f'{prefix}-{n:04d}', each.transcript.upper()))
+            with open(_Path(folder, f'{where}/{lines[-1][0]}.flac'), 'wb') as file:
+                file.write(each.audio)
+        if part in parts:
+            path = _Path(folder, f'{where}/{prefix}.trans.txt')
+            WriteLines(path, [' '.join(line) for line in lines])
+        else:
+            path = _Path(folder, 'librispeech-mini/test-other/transcripts.tsv')
+            WriteLines(path, ['\t'.join(line) for line in lines])
 
 
 def _WritePairs(params: Any, folder: Any, made: Sequence[tuple[str, str]]) -> None:

@@ -14,22 +14,11 @@ def Select(done):
     return kept.numpy().tolist(), left.numpy().tolist()
 
 
-def test_nobody_leaves_until_the_batch_fits_a_smaller_multiple_of_8():
-    done = [True] * 4 + [False] * 9 + [True] * 3
-    assert Select(done) == (list(range(16)), [])
-    done[8] = True
-    kept, left = Select(done)
-    assert kept == [4, 5, 6, 7, 9, 10, 11, 12] and left == [0, 1, 2, 3, 8, 13, 14, 15]
+def test_those_that_are_done_leave_and_the_others_keep_their_order():
+    done = [True] * 2 + [False] * 3 + [True]
+    assert Select(done) == ([2, 3, 4], [0, 1, 5])
 
 
-def test_finished_ones_stay_as_fill():
-    done = np.ones([20], bool)
-    done[[3, 17]] = False
-    kept, left = Select(done)
-    assert kept[:2] == [3, 17] and len(kept) == 8
-    assert sorted(kept + left) == list(range(20))
-
-
-@pytest.mark.parametrize('done', [[True] * 20, [False] * 20, [True] * 3 + [False] * 2, [], [False]])
-def test_the_batch_stays_where_nothing_is_gained(done):
+@pytest.mark.parametrize('done', [[True] * 20, [False] * 20, [], [False]])
+def test_nobody_leaves_where_all_or_none_are_done(done):
     assert Select(np.array(done, bool)) == (list(range(len(done))), [])

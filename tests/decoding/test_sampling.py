@@ -90,12 +90,13 @@ def test_sentences_that_leave_change_no_sample(make_table, make_scorer, run_sear
     options = dict(example_ids=tf.range(20), seed=1, num_hyps=2)
     scorer = make_scorer(table, range(20), attention=True)
     sampling.sample(scorer, tf.constant(limits), **options)
-    assert 16 in scorer.row_counts and scorer.row_counts[0] == 40
+    assert len(set(scorer.row_counts)) > 3 and scorer.row_counts[0] == 40
     found = run_search(sampling.sample, table, range(20), limits, True, **options)
-    monkeypatch.setattr(live_batch, 'BATCH_MULTIPLE', 1000)
+    everyone = lambda done: (tf.range(tf.size(done)), tf.zeros([0], tf.int32))
+    monkeypatch.setattr(live_batch, 'select', everyone)
     still = run_search(sampling.sample, table, range(20), limits, True, **options)
     for key, value in found.items():
-        np.testing.assert_array_equal(value, still[key], err_msg=key)
+        np.testing.assert_allclose(value, still[key], rtol=1e-6, err_msg=key)
     assert (found.scores[limits == 0] == -np.inf).all()
 
 

@@ -45,6 +45,19 @@ def test_characters_listed_and_collected(corpus):
     assert found.Fingerprint() != listed.Fingerprint()
 
 
+def test_words():
+    p = tokenizers.WordTokenizer.Params().Set(words=['one', 'two'])
+    tokenizer = p.Instantiate()
+    assert tokenizer.vocab_size == 6
+    assert tokenizer.Encode(['two  one ten', '']) == [[5, 4, 3], []]
+    assert tokenizer.Decode([[1, 5, 4, 3, 2, 4], []]) == ['two one \ufffd', '']
+    other = tokenizers.WordTokenizer.Params().Set(words=['two', 'one']).Instantiate()
+    assert other.Fingerprint() != tokenizer.Fingerprint()
+    for words in ([], ['a', 'a'], ['a b'], ['']):
+        with pytest.raises(hyperparams.ConfigError, match='words'):
+            tokenizers.WordTokenizer.Params().Set(words=words).Instantiate()
+
+
 @pytest.mark.parametrize('model_type', ['bpe', 'unigram'])
 def test_sentencepiece_trains_itself_and_round_trips(corpus, model_type):
     tokenizer = SentencePiece(corpus, model_type=model_type).Instantiate()

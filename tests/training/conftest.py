@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import types
 
 import numpy as np
@@ -14,11 +13,6 @@ from lingvo_lite.layers import linear
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.optim import optimizers
 from lingvo_lite.training import learner
-
-with contextlib.suppress(RuntimeError):  # another test module has used TensorFlow already
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 2
-    )
 
 DIM, HIDDEN = 3, 5
 
@@ -138,11 +132,3 @@ def WorkersBatch(worker, number):
 def tiny():
     """Everything above."""
     return types.SimpleNamespace(**{k: v for k, v in globals().items() if k[0].isupper()})
-
-
-@pytest.fixture(scope='session')
-def two_replicas():
-    """A MirroredStrategy on two logical CPUs."""
-    devices = tf.config.list_logical_devices('CPU')
-    assert len(devices) >= 2, 'TensorFlow was in use before two logical CPUs were made.'
-    return tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])

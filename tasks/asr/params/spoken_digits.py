@@ -28,12 +28,12 @@ class SpokenDigits(experiment.BaseExperiment):
         p = ctc_model.CtcModel.Params().Set(vocab_size=VOCAB_SIZE)
         p.frontend = Frontend()
         Augment(p)
-        block = dense_block.DenseBlock.Params().Set(output_dim=128, dropout_prob=0.1)
+        block = dense_block.DenseBlock.Params().Set(output_dim=128, dropout_prob=0.2)
         blocks = [block.Copy().Set(kernel_size=7, stride=2), block.Copy().Set(kernel_size=7)]
         blocks[1].stride = 2
         blocks += [block.Copy().Set(kernel_size=9, num_repeats=2, residual='own')] * 3
         p.encoder.blocks = [*blocks, block.Copy().Set(output_dim=256, kernel_size=1)]
-        return Train(p, max_steps=1500)
+        return Train(p, max_steps=4000)
 
     def Tiny(self) -> Any:
         return Shrink(self.Task())
@@ -69,7 +69,7 @@ class SpokenDigitsLas(SpokenDigits):
         p.decoder.attention.hidden_dim = 64
         p.decoder.dropout_prob = 0.1
         p.search.Set(max_ratio=0.0, max_steps=12)
-        return Train(p, max_steps=1500)
+        return Train(p, max_steps=4000)
 
 
 def Frontend() -> Any:
@@ -80,7 +80,7 @@ def Frontend() -> Any:
 
 def Augment(p: Any) -> None:
     """Masks that leave most of a digit to be heard."""
-    p.spec_augment.Set(freq_mask_count=2, freq_mask_max_bins=8)
+    p.spec_augment.Set(freq_mask_count=2, freq_mask_max_bins=10)
     p.spec_augment.Set(time_mask_count=2, time_mask_max_frames=10, time_mask_max_ratio=0.1)
 
 
@@ -91,6 +91,7 @@ def Train(p: Any, max_steps: int) -> Any:
     p.train.lr_schedule = schedules.WarmUp.Params().Set(warmup_steps=100, schedule=decay)
     p.train.clip_gradient_norm_to_value = 5.0
     p.train.max_steps = max_steps
+    p.train.ema_decay = 0.998
     p.train.save_interval_steps = 500
     p.eval.best_metric = ''  # there is no Dev to choose by
     return p
