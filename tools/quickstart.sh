@@ -2,7 +2,7 @@
 # From a fresh clone to translations: makes .venv, installs, and trains, evaluates and decodes
 # mt.NumbersEnDe (English number words to German ones). At most 5 minutes after installation.
 #   bash tools/quickstart.sh [LOGDIR]
-source "$(dirname "$0")/venv.sh"
+source "$(dirname "$0")/venv.sh" ""
 
 run=${1:-$(mktemp -d -t numbers-XXXXXX)/run}
 start=$SECONDS
