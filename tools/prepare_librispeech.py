@@ -179,8 +179,7 @@ def Prepare(settings: Settings) -> str:
     _CheckDistinct(corpora)
     os.makedirs(settings.out, exist_ok=True)
     with locks.JobLock(settings.out, 'prepare_librispeech'):
-        for leftover in glob.glob(os.path.join(glob.escape(settings.out), '*.tfrecord.*.tmp')):
-            os.unlink(leftover)
+        records.RemoveLeftovers(settings.out)
         checked = {corpus.split: _Check(settings, corpus) for corpus in corpora}
         made = {c.split: _Write(settings, c, checked[c.split]) for c in corpora}
         return _Summarize(settings, checked, made)

@@ -99,8 +99,7 @@ def Prepare(settings: Settings) -> str:
     }
     os.makedirs(settings.out, exist_ok=True)
     with locks.JobLock(settings.out, 'prepare_wmt'):
-        for leftover in glob.glob(os.path.join(glob.escape(settings.out), '*.tfrecord.*.tmp')):
-            os.unlink(leftover)
+        records.RemoveLeftovers(settings.out)
         selection = pair_cleaning.Selection(settings.rules, len(train))
         texts = train.Cleaned(np.arange(len(train)))
         selection.Scan(_Progress('reading', texts, len(train)))

@@ -216,6 +216,13 @@ class ShardWriter:
         _Save(self._path, self._rows, self._lengths, self._names, self._meta, self._offset)
 
 
+def RemoveLeftovers(folder: str) -> None:
+    """Removes what a killed writer of shards or sidecars left in a folder of its own."""
+    for name in os.listdir(folder):
+        if '.tfrecord.' in name and name.endswith('.tmp'):
+            os.unlink(os.path.join(folder, name))
+
+
 def WriteShards(
     records: Iterable[tuple[bytes, Sequence[int]]],
     prefix: str,
