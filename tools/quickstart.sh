@@ -7,8 +7,8 @@ source "$(dirname "$0")/venv.sh" ""
 run=${1:-$(mktemp -d -t numbers-XXXXXX)/run}
 start=$SECONDS
 trainer --model=mt.NumbersEnDe --logdir="$run"
-evaler --model=mt.NumbersEnDe --logdir="$run" --dataset=Test
-decoder --model=mt.NumbersEnDe --logdir="$run" --dataset=Test
+evaler --model=mt.NumbersEnDe --logdir="$run" --dataset=Test --once
+decoder --model=mt.NumbersEnDe --logdir="$run" --dataset=Test --once
 
 echo
 echo "The log directory is $run. The score on unseen numbers:"

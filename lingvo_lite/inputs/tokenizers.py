@@ -136,7 +136,10 @@ class CharacterTokenizer(BaseTokenizer):
         return 'characters-' + cache.Key(self._characters)
 
     def _Text(self, ids: list[int]) -> str:
-        return ''.join('\ufffd' if i == UNK_ID else self._characters[i - NUM_SPECIAL] for i in ids)
+        known = range(NUM_SPECIAL, self.vocab_size)  # a model may have more tokens than these
+        return ''.join(
+            self._characters[i - NUM_SPECIAL] if i in known else '\ufffd' for i in ids
+        )
 
     def _Collected(self) -> list[str]:
         sources = [source.LineSource(source.FindData(name)) for name in self.params.train_files]
@@ -188,8 +191,8 @@ class WordTokenizer(BaseTokenizer):
         return 'words-' + cache.Key(list(self.params.words))
 
     def _Text(self, ids: list[int]) -> str:
-        words = self.params.words
-        return ' '.join('\ufffd' if i == UNK_ID else words[i - NUM_SPECIAL] for i in ids)
+        words, known = self.params.words, range(NUM_SPECIAL, self.vocab_size)
+        return ' '.join(words[i - NUM_SPECIAL] if i in known else '\ufffd' for i in ids)
 
 
 class SentencePieceTokenizer(BaseTokenizer):

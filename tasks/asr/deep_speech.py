@@ -60,9 +60,7 @@ class DeepSpeechEncoder(base.BaseLayer):
         conv_block = dense_block.ConvBlock.Params()
         conv_block.conv = conv.Conv2D.Params().Set(use_bias=False)
         p.Define('conv', conv_block, 'Each convolution, with norm and activation.')
-        p.Define(
-            'rnn', rnn.StackedBidirectionalRNN.Params(), 'The layers.', bound=base.BaseLayer
-        )
+        p.Define('rnn', rnn.StackedBidirectionalRNN.Params(), 'The layers.', bound=base.BaseLayer)
         p.Define('row_conv_width', 0, 'Frames that a row convolution looks at; 0 for none.')
         p.Define('hidden_dim', REQUIRED, 'Size of the fully connected layer.', type=int)
         p.Define('dropout_prob', 0.0, 'Dropout rate behind the fully connected layer.')

@@ -38,7 +38,7 @@ def test_characters_listed_and_collected(corpus):
     listed = tokenizers.CharacterTokenizer.Params().Set(characters='cba ').Instantiate()
     assert listed.vocab_size == 8
     assert listed.Encode(['ab x']) == [[5, 6, 4, 3]]
-    assert listed.Decode([[5, 6, 4, 3]]) == ['ab \ufffd']
+    assert listed.Decode([[5, 6, 4, 3], [5, 8]]) == ['ab \ufffd', 'a\ufffd']
     found = tokenizers.CharacterTokenizer.Params().Set(train_files=[corpus]).Instantiate()
     assert found.vocab_size == 4 + len(set(''.join(LINES)))
     assert found.Decode(found.Encode(LINES)) == LINES
@@ -50,7 +50,7 @@ def test_words():
     tokenizer = p.Instantiate()
     assert tokenizer.vocab_size == 6
     assert tokenizer.Encode(['two  one ten', '']) == [[5, 4, 3], []]
-    assert tokenizer.Decode([[1, 5, 4, 3, 2, 4], []]) == ['two one \ufffd', '']
+    assert tokenizer.Decode([[1, 5, 4, 3, 2, 4], [6], []]) == ['two one \ufffd', '\ufffd', '']
     other = tokenizers.WordTokenizer.Params().Set(words=['two', 'one']).Instantiate()
     assert other.Fingerprint() != tokenizer.Fingerprint()
     for words in ([], ['a', 'a'], ['a b'], ['']):

@@ -22,7 +22,11 @@ from lingvo_lite.training import evaluation
 VOCAB, EXAMPLES, RATE = 12, 32, 8000
 RNG = np.random.default_rng(0)
 SAMPLES = [1, 80, 4000, *RNG.integers(1, 5000, EXAMPLES - 3).tolist()]
-WAVES = [(0.3 * RNG.normal(size=n)).astype(np.float32) for n in SAMPLES]
+HERTZ = [np.repeat(RNG.uniform(150, 3500, 13), 400)[:n] for n in SAMPLES]
+WAVES = [
+    (0.3 * np.sin(2 * np.pi * np.cumsum(h) / RATE) + 0.01 * RNG.normal(size=len(h))).astype('f')
+    for h in HERTZ
+]
 WAVES[2][:] = 0  # silence
 TEXTS = [RNG.integers(4, VOCAB, n % 4).tolist() for n in range(EXAMPLES)]
 
@@ -66,13 +70,19 @@ def Params(encoder='blocks', **settings):
 
 
 def Awake(p):
-    """A model that speaks: without biases, silence makes all tokens equal."""
+    """A model whose tokens change from frame to frame, also in silence."""
     task = p.Instantiate()
     draw = np.random.default_rng(p.random_seed)
-    for path, variable in task.TrainableVariables().items():
-        vector = len(variable.shape) == 1
-        scale = 0.3 if vector else 2.0 if path == 'logits/w' else 0.5
-        variable.assign_add(scale * draw.normal(size=variable.shape))
+    for variable in task.TrainableVariables().values():
+        if len(variable.shape) == 1:
+            variable.assign_add(0.1 * draw.normal(size=variable.shape))
+    with step.Context(training=False):
+        x, paddings = task.encoder(*task._Features(Batch(range(EXAMPLES)).Transform(tf.constant)))
+    x = x.numpy()[paddings.numpy() < 0.5]
+    w = draw.normal(size=[x.shape[1], VOCAB])
+    w *= 1.5 / np.std(x @ w, axis=0)
+    task.logits.vars.w.assign(w)
+    task.logits.vars.b.assign(-np.mean(x @ w, axis=0))
     return task
 
 
@@ -147,11 +157,11 @@ class TestTheBatchDoesNotMatter:
             return found
 
         wanted = Decode(32)
-        assert len({tuple(tokens) for tokens, _ in wanted.values()}) > EXAMPLES // 2
+        assert len({tuple(tokens) for tokens, _ in wanted.values()}) > EXAMPLES // 4
         for size in (1, 7):
             for i, (tokens, score) in Decode(size).items():
                 assert tokens == wanted[i][0], (size, i)
-                assert score == pytest.approx(wanted[i][1], abs=1e-4)
+                assert score == pytest.approx(wanted[i][1], abs=1e-4, rel=1e-5)
         assert decoder.num_traces == 1
 
 

@@ -34,7 +34,9 @@ class LibrispeechMini(experiment.BaseExperiment):
         return p
 
     def Tiny(self) -> Any:
-        return spoken_digits.Shrink(self.Task())
+        p = self.Task()
+        p.encoder.blocks = [block.Copy().Set(output_dim=16) for block in p.encoder.blocks]
+        return p
 
     def Train(self) -> Any:
         return self._Input('train').Set(num_utterances=30, tokens_per_batch=15_000)
@@ -50,7 +52,5 @@ class LibrispeechMini(experiment.BaseExperiment):
 
     def _Input(self, split: str) -> Any:
         p = asr_input.LibrispeechMiniInput.Params().Set(split=split, tokens_per_batch=20_000)
-        p.tokenizer = tokenizers.CharacterTokenizer.Params().Set(
-            characters=librispeech.CHARACTERS
-        )
+        p.tokenizer = tokenizers.CharacterTokenizer.Params().Set(characters=librispeech.CHARACTERS)
         return p

@@ -16,7 +16,13 @@ from . import wmt
 class NumbersEnDe(experiment.BaseExperiment):
     """'two hundred and five plus seventeen' -> 'zweihundertfünf plus siebzehn'.
 
-    Trains in two minutes on two CPU cores; the numbers of Dev and Test are not in Train.
+    The numbers of Dev and Test are not in Train.
+
+    Measured: sacreBLEU 98.3, chrF 99.8 on Test at step 1,500, after three and a half minutes of
+    `bash tools/quickstart.sh` on two cores of an AMD EPYC that also ran other work, in
+    mixed_bfloat16 (auto). docs/precision.md has the scores of the other precisions.
+      BLEU nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0
+      chrF nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0
     """
 
     def Task(self) -> Any:
