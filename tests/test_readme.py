@@ -21,6 +21,7 @@ from lingvo_lite.testing import fake_data
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 DOCUMENTS = [
     'README.md',
+    'tasks/asr/README.md',
     'tasks/mt/README.md',
     *sorted(f'docs/{p.name}' for p in REPOSITORY.glob('docs/*.md')),
 ]

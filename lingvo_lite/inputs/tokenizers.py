@@ -137,9 +137,7 @@ class CharacterTokenizer(BaseTokenizer):
 
     def _Text(self, ids: list[int]) -> str:
         known = range(NUM_SPECIAL, self.vocab_size)  # a model may have more tokens than these
-        return ''.join(
-            self._characters[i - NUM_SPECIAL] if i in known else '\ufffd' for i in ids
-        )
+        return ''.join(self._characters[i - NUM_SPECIAL] if i in known else '\ufffd' for i in ids)
 
     def _Collected(self) -> list[str]:
         sources = [source.LineSource(source.FindData(name)) for name in self.params.train_files]
