@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import task
@@ -105,31 +104,7 @@ class CtcModel(task.BaseTask):
         return {'wer': wer.Wer(), 'cer': wer.Cer()}
 
     def PostProcessDecodeOut(self, decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
-        num = decoded.ids.shape[1]
-        flat = [
-            ids[:length].tolist()
-            for row, lengths in zip(decoded.ids, decoded.lengths)
-            for ids, length in zip(row, lengths)
-        ]
-        texts = inputs.tokenizer.Decode(flat)
-        records = []
-        for row, example in enumerate(decoded.id):
-            strings = inputs.Strings(int(example))
-            kept = [n for n in range(num) if np.isfinite(decoded.scores[row, n])]
-            hypotheses = [texts[row * num + n] for n in kept]
-            record = {
-                'id': int(example),
-                'source': strings.source,
-                'hypotheses': hypotheses,
-                'scores': [round(float(decoded.scores[row, n]), 6) for n in kept],
-            }
-            if strings.Get('target') is not None:
-                record['reference'] = strings.target
-                for name, metric in (metrics or {}).items():
-                    edits = metric.Update(hypotheses[0] if hypotheses else '', strings.target)
-                    record[f'{name}_edits'] = edits._asdict()
-            records.append(record)
-        return records
+        return model.scored_records(decoded, inputs, metrics)
 
     def _Features(self, batch: NestedMap) -> tuple[tf.Tensor, tf.Tensor]:
         """[batch, frames, features] and [batch, frames]; with masks in training."""

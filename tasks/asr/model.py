@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, task
-from lingvo_lite.decoding import scorers, search
+from lingvo_lite.decoding import hypotheses, scorers, search
 from lingvo_lite.layers import base, frontend, spec_augment
 from lingvo_lite.metrics import wer
 from lingvo_lite.nested_map import NestedMap
@@ -105,31 +104,7 @@ class AsrModel(task.BaseTask):
         return {'wer': wer.Wer(), 'cer': wer.Cer()}
 
     def PostProcessDecodeOut(self, decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
-        num = decoded.ids.shape[1]
-        flat = [
-            ids[:length].tolist()
-            for row, lengths in zip(decoded.ids, decoded.lengths)
-            for ids, length in zip(row, lengths)
-        ]
-        texts = inputs.tokenizer.Decode(flat)
-        records = []
-        for row, example in enumerate(decoded.id):
-            strings = inputs.Strings(int(example))
-            kept = [n for n in range(num) if np.isfinite(decoded.scores[row, n])]
-            hypotheses = [texts[row * num + n] for n in kept]
-            record = {
-                'id': int(example),
-                'source': strings.source,
-                'hypotheses': hypotheses,
-                'scores': [round(float(decoded.scores[row, n]), 6) for n in kept],
-            }
-            if strings.Get('target') is not None:
-                record['reference'] = strings.target
-                for name, metric in (metrics or {}).items():
-                    edits = metric.Update(hypotheses[0] if hypotheses else '', strings.target)
-                    record[f'{name}_edits'] = edits._asdict()
-            records.append(record)
-        return records
+        return scored_records(decoded, inputs, metrics)
 
     def Encode(self, batch: NestedMap) -> tuple[tf.Tensor, tf.Tensor]:
         """The encoded source, [batch, s, dim], and its paddings, [batch, s]."""
@@ -139,6 +114,17 @@ class AsrModel(task.BaseTask):
         """[batch, frames, features] and [batch, frames]; with masks in training."""
         x, paddings = self.frontend(batch.source.waveform, batch.source.num_samples)
         return self.spec_augment(x, paddings), paddings
+
+
+def scored_records(decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
+    """The records of `hypotheses.records`, with the edits to the reference by each metric."""
+    records = hypotheses.records(decoded, inputs)
+    for record in records:
+        if 'reference' in record:
+            for name, metric in (metrics or {}).items():
+                edits = metric.Update(hypotheses.best(record), record['reference'])
+                record[f'{name}_edits'] = edits._asdict()
+    return records
 
 
 class _Scorer(scorers.Scorer):

@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Optional
 
-import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import task
-from lingvo_lite.decoding import scorers, search
+from lingvo_lite.decoding import hypotheses, scorers, search
 from lingvo_lite.hyperparams import REQUIRED
 from lingvo_lite.layers import base, dropout, embedding, positions, softmax, transformer
 from lingvo_lite.metrics import bleu
@@ -106,29 +105,11 @@ class TransformerModel(task.BaseTask):
         return {'bleu': bleu.CorpusBleu(), 'chrf': bleu.ChrF()}
 
     def PostProcessDecodeOut(self, decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
-        records = []
-        flat = [
-            ids[:length].tolist()
-            for row, lengths in zip(decoded.ids, decoded.lengths)
-            for ids, length in zip(row, lengths)
-        ]
-        texts = inputs.tokenizer.Decode(flat)
-        num = decoded.ids.shape[1]
-        for row, example in enumerate(decoded.id):
-            strings = inputs.Strings(int(example))
-            kept = [n for n in range(num) if np.isfinite(decoded.scores[row, n])]
-            hypotheses = [texts[row * num + n] for n in kept]
-            record = {
-                'id': int(example),
-                'source': strings.source,
-                'hypotheses': hypotheses,
-                'scores': [round(float(decoded.scores[row, n]), 6) for n in kept],
-            }
-            if strings.Get('target') is not None:
-                record['reference'] = strings.target
+        records = hypotheses.records(decoded, inputs)
+        for record in records:
+            if 'reference' in record:
                 for metric in (metrics or {}).values():
-                    metric.Update(hypotheses[0] if hypotheses else '', strings.target)
-            records.append(record)
+                    metric.Update(hypotheses.best(record), record['reference'])
         return records
 
     def Encode(self, batch: NestedMap) -> tf.Tensor:
