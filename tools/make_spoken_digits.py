@@ -5,11 +5,11 @@
 
 Strings of 1 to 7 digits ('three one four'), each said by a voice (an accent and a speaker), at a
 speed, a pitch and a gap between words that are drawn with a fixed seed; so the same versions of
-espeak-ng and flac write the same files. Speakers of the test set are not in the training set.
+espeak-ng and flac write the same files. No speaker is in two of the three sets.
 Pauses at both ends are cut. 8 kHz mono; the lower bits of the 16 are zero, which makes FLAC small:
 
-    train.tsv, test.tsv          manifests (see inputs/manifests.py), with the column `voice`
-    train/0000.flac, test/...    the audio
+    train.tsv, dev.tsv, test.tsv    manifests (see inputs/manifests.py), with the column `voice`
+    train/0000.flac, test/...       the audio; that of dev lies in train, with which it was drawn
     SOURCE.txt                   how it was made
 """
 
@@ -38,6 +38,7 @@ SPEAKERS = {
     'train': ('m1', 'm2', 'm3', 'm4', 'm6', 'm7', 'f1', 'f2', 'f4', 'f5', 'Annie', 'Alex'),
     'test': ('m5', 'm8', 'f3', 'linda'),
 }
+DEV_SPEAKERS = ('m7', 'f5')  # of those of train, kept out of it
 _COUNTS = {'train': 1180, 'test': 260}
 _SEEDS = {'train': 1, 'test': 2}
 _WORDS_A_MINUTE = (190, 300)
@@ -48,6 +49,9 @@ _PEAK = 0.95
 _SILENT = 0.02  # of the peak
 _MARGIN_S = 0.03  # that is left before the first and behind the last sound
 _MOST_BYTES = 6_000_000
+
+
+Row = tuple[str, str, int, int, str, str]  # id, file, samples, sample_rate, voice, transcript
 
 
 class Saying(NamedTuple):
@@ -82,6 +86,16 @@ def Draw(split: str, count: int) -> list[Saying]:
             Saying(digits, voice, _Between(_WORDS_A_MINUTE), _Between(_PITCH), _Between(_GAP))
         )
     return sayings
+
+
+def Divide(split: str, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each manifest: those of train without DEV_SPEAKERS, and dev; or all of test."""
+    if split == 'test':
+        return {split: list(rows)}
+    divided: dict[str, list[Row]] = {split: [], 'dev': []}
+    for row in rows:
+        divided['dev' if row[4].split('+')[1] in DEV_SPEAKERS else split].append(row)
+    return divided
 
 
 def Trim(waveform: np.ndarray, rate: int) -> np.ndarray:
@@ -149,12 +163,13 @@ def _MakeSplit(out: str, split: str, sayings: Sequence[Saying]) -> list[int]:
     files = [f'{split}/{i:04d}.flac' for i in range(len(sayings))]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         lengths = list(pool.map(_Say, sayings, (os.path.join(out, file) for file in files)))
+    columns = ('id', 'file', 'samples', 'sample_rate', 'voice', 'transcript')
     rows = [
         (f'{split}-{i:04d}', file, length, RATE, saying.voice, ' '.join(saying.digits))
         for i, (file, length, saying) in enumerate(zip(files, lengths, sayings))
     ]
-    columns = ('id', 'file', 'samples', 'sample_rate', 'voice', 'transcript')
-    manifests.Write(os.path.join(out, f'{split}.tsv'), rows, columns)
+    for name, own in Divide(split, rows).items():
+        manifests.Write(os.path.join(out, f'{name}.tsv'), own, columns)
     return lengths
 
 
@@ -197,8 +212,10 @@ def _Source(said: Sequence[str]) -> str:
     return (
         'Spoken digits, made by tools/make_spoken_digits.py; no recording of a person.\n'
         f'{made}.\n'
-        f'{RATE} Hz mono, {_BITS} bits. Speakers of train: {" ".join(SPEAKERS["train"])}; of test: '
-        f'{" ".join(SPEAKERS["test"])}.\n' + '\n'.join(said) + '\n'
+        f'{RATE} Hz mono, {_BITS} bits. Speakers of train: {" ".join(SPEAKERS["train"])}, of which '
+        f'{" ".join(DEV_SPEAKERS)} are dev; of test: {" ".join(SPEAKERS["test"])}.\n'
+        + '\n'.join(said)
+        + '\n'
     )
 
 

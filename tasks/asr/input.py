@@ -48,9 +48,9 @@ class _SplitInput(speech.SpeechInput):
 
 
 class SpokenDigitsInput(_SplitInput):
-    """Strings of 1 to 7 digits said by espeak-ng; part of the package."""
+    """Strings of 1 to 7 digits said by espeak-ng; in the package. No voice is in two splits."""
 
-    splits = ('train', 'test')
+    splits = ('train', 'dev', 'test')
 
     @classmethod
     def Manifest(cls, p: Any) -> str:

@@ -43,10 +43,12 @@ def _Split(split):
     return asr_input.SpokenDigitsInput.Params().Set(split=split, batch_size=1)
 
 
-@pytest.mark.parametrize(('split', 'count'), [('train', 1180), ('test', 260)])
-def test_spoken_digits_are_those_that_the_tool_draws(split, count):
+@pytest.mark.parametrize(
+    ('split', 'count', 'manifests'), [('train', 1180, ('train', 'dev')), ('test', 260, ('test',))]
+)
+def test_spoken_digits_are_those_that_the_tool_draws(split, count, manifests):
     wanted = make_spoken_digits.Draw(split, count)
-    rows = Manifest(split)
+    rows = sorted((row for name in manifests for row in Manifest(name)), key=lambda row: row['id'])
     assert [row['transcript'] for row in rows] == [' '.join(each.digits) for each in wanted]
     assert [row['voice'] for row in rows] == [each.voice for each in wanted]
     words = [word for row in rows for word in row['transcript'].split()]
@@ -56,16 +58,19 @@ def test_spoken_digits_are_those_that_the_tool_draws(split, count):
     assert {len(row['transcript'].split()) for row in rows} == set(range(1, 8))
 
 
-def test_speakers_of_the_test_set_are_not_in_the_training_set():
-    speakers = [{row['voice'].split('+')[1] for row in Manifest(s)} for s in ('train', 'test')]
-    assert len(speakers[0]) >= 8 and len(speakers[1]) >= 3
-    assert not speakers[0] & speakers[1]
+def test_no_speaker_is_in_two_splits():
+    train, dev, test = (
+        {row['voice'].split('+')[1] for row in Manifest(split)}
+        for split in ('train', 'dev', 'test')
+    )
+    assert len(train) >= 8 and dev == set(make_spoken_digits.DEV_SPEAKERS) and len(test) >= 3
+    assert not train & dev and not (train | dev) & test
 
 
 def test_spoken_digits_are_small_and_speech():
     folder = os.path.dirname(asr_input.SpokenDigitsInput.Manifest(_Split('test')))
     sizes = [os.path.getsize(os.path.join(d, n)) for d, _, names in os.walk(folder) for n in names]
-    assert sum(sizes) <= 6_000_000 and len(sizes) == 1180 + 260 + 3
+    assert sum(sizes) <= 6_000_000 and len(sizes) == 1180 + 260 + 4
     inputs = Make(asr_input.SpokenDigitsInput, split='test')
     for i in range(0, 260, 7):
         waveform = inputs.Waveform(i)

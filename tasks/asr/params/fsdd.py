@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import registry
+from lingvo_lite import experiment, registry
 
 from .. import input as asr_input
 from . import spoken_digits
 
 
 @registry.Register
-class Fsdd(spoken_digits.SpokenDigits):
+class Fsdd(experiment.BaseExperiment):
     """Single digits said by six people, asr.SpokenDigits' network.
 
     Data: fsdd/ in the data folder, a clone of github.com/Jakobovski/free-spoken-digit-dataset; its
@@ -19,7 +19,16 @@ class Fsdd(spoken_digits.SpokenDigits):
     """
 
     def Task(self) -> Any:
-        return spoken_digits.Train(super().Task(), max_steps=1500)
+        return spoken_digits.Train(spoken_digits.SpokenDigits().Task(), max_steps=1500)
+
+    def Tiny(self) -> Any:
+        return spoken_digits.Shrink(self.Task())
+
+    def Train(self) -> Any:
+        return spoken_digits.Perturb(self._Input('train'))
+
+    def Test(self) -> Any:
+        return self._Input('test')
 
     def _Input(self, split: str) -> Any:
         return spoken_digits.Digits(asr_input.FsddInput.Params().Set(split=split))
