@@ -1,7 +1,7 @@
 """Recurrent networks over sequences: one direction, both, and stacks of them.
 
 The product of the inputs with the cell's weights is made for all steps at once; the loop is
-`recurrence.recur`. They run on CPUs and GPUs as they are; cuDNN's kernels are not used.
+`recurrence.recur`. On a GPU, cuDNN's kernel stands in for both where it computes the same cell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from lingvo_lite import step
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, dropout, recurrence, rnn_cells
+from lingvo_lite.layers import base, cudnn, dropout, recurrence, rnn_cells
 from lingvo_lite.nested_map import NestedMap
 
 
@@ -57,20 +57,13 @@ class RNN(base.BaseLayer):
         Returns:
           [batch, time, output_dim]; with return_state also the state.
         """
-        # [batch, time, input_dim] -> [time, batch, gates]
-        x = self.cell.Project(tf.transpose(x, [1, 0, 2]))
+        # [batch, time, input_dim] -> [time, batch, input_dim]
+        x = tf.transpose(x, [1, 0, 2])
         time, batch = tf.unstack(tf.shape(x)[:2])
-        ys, state = recurrence.recur(
-            self.cell.Step,
-            self.cell.Matrices(),
-            self.cell.Shared(),
-            NestedMap(x=x, **self.cell.Noise(time, batch)),
-            self.InitStates(batch) if state is None else state,
-            None if paddings is None else tf.transpose(paddings),
-            self.params.reverse,
-            # Without a backward pass there is nothing to keep for it.
-            use_while_loop_based_unrolling=not step.Current().training,
-        )
+        if state is None:
+            state = self.InitStates(batch)
+        run = self._Cudnn if self._FitsCudnn() else self._Loop
+        ys, state = run(x, paddings, state)
         # [time, batch, output_dim] -> [batch, time, output_dim]
         ys = tf.transpose(ys, [1, 0, 2])
         return (ys, state) if return_state else ys
@@ -82,6 +75,47 @@ class RNN(base.BaseLayer):
     def ExtendStep(self, x: tf.Tensor, state: NestedMap) -> tuple[tf.Tensor, NestedMap]:
         """One step. x: [batch, input_dim] -> [batch, output_dim], and the next state."""
         return self.cell.FProp(x, state)
+
+    def _Loop(
+        self, x: tf.Tensor, paddings: Optional[tf.Tensor], state: NestedMap
+    ) -> tuple[tf.Tensor, NestedMap]:
+        """x: [time, batch, input_dim] -> [time, batch, output_dim], and the last state."""
+        time, batch = tf.unstack(tf.shape(x)[:2])
+        return recurrence.recur(
+            self.cell.Step,
+            self.cell.Matrices(),
+            self.cell.Shared(),
+            NestedMap(x=self.cell.Project(x), **self.cell.Noise(time, batch)),
+            state,
+            None if paddings is None else tf.transpose(paddings),
+            self.params.reverse,
+            # Without a backward pass there is nothing to keep for it.
+            use_while_loop_based_unrolling=not step.Current().training,
+        )
+
+    def _FitsCudnn(self) -> bool:
+        return self.cell.cudnn_mode is not None and cudnn.available(self.cell.dtype)
+
+    def _Cudnn(
+        self, x: tf.Tensor, paddings: Optional[tf.Tensor], state: NestedMap
+    ) -> tuple[tf.Tensor, NestedMap]:
+        """As `_Loop`. Paddings follow the data."""
+        x = tf.cast(x, self.cell.dtype)
+        time, batch = tf.unstack(tf.shape(x)[:2])
+        lengths = tf.fill([batch], time)
+        if paddings is not None:
+            lengths = tf.cast(tf.reduce_sum(1.0 - paddings, axis=1), tf.int32)
+        if self.params.reverse:
+            x = tf.reverse_sequence(x, lengths, seq_axis=0, batch_axis=1)
+        # An LSTM's output is m and its state c; a GRU has one state.
+        output, other = ('m', 'c') if 'm' in state else ('h', 'h')
+        before = state.Transform(lambda value: tf.cast(value, x.dtype))
+        mode, buffer = self.cell.cudnn_mode, self.cell.CudnnBuffer()
+        ys, h, c = cudnn.run(mode, buffer, x, before[output], before[other], lengths)
+        if self.params.reverse:
+            ys = tf.reverse_sequence(ys, lengths, seq_axis=0, batch_axis=1)
+        after = {other: c, output: h}  # of a GRU, that is h
+        return ys, NestedMap({k: tf.cast(after[k], state[k].dtype) for k in state})
 
 
 class BidirectionalRNN(base.BaseLayer):

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, dropout, recurrence
+from lingvo_lite.layers import base, cudnn, dropout, recurrence
 from lingvo_lite.layers.initializers import WeightInit
 from lingvo_lite.nested_map import NestedMap
 
@@ -56,6 +56,15 @@ class _RNNCell(base.BaseLayer):
     def output_dim(self) -> int:
         """Size of the output."""
         return int(self.params.cell_dim)
+
+    @property
+    def cudnn_mode(self) -> Optional[str]:
+        """What this cell is to `cudnn.run`; None if cuDNN does not compute it."""
+        return None
+
+    def CudnnBuffer(self) -> tf.Tensor:
+        """The weights for `cudnn.run`, in the compute type."""
+        raise NotImplementedError(f'{type(self).__name__}.CudnnBuffer')
 
     def FProp(self, x: tf.Tensor, state: NestedMap) -> tuple[tf.Tensor, NestedMap]:
         """One step. x: [batch, input_dim] -> [batch, output_dim], and the next state."""
@@ -189,6 +198,14 @@ class LSTMCell(_RNNCell):
     def output_dim(self) -> int:
         return int(self.params.projection_dim or self.params.cell_dim)
 
+    @property
+    def cudnn_mode(self) -> Optional[str]:
+        p = self.params
+        return None if p.layer_norm or p.projection_dim or p.zoneout_prob else 'lstm'
+
+    def CudnnBuffer(self) -> tf.Tensor:
+        return cudnn.lstm_buffer(self.theta.w, self.theta.u, self.InputBias())
+
     def InputBias(self) -> tf.Tensor:
         # Before a norm it would have no effect.
         bias = tf.zeros([4 * self.params.cell_dim]) if self.params.layer_norm else self._Bias()
@@ -250,6 +267,14 @@ class GRUCell(_RNNCell):
         dim = self.params.cell_dim
         zero = WeightInit.Constant(0.0)
         self.CreateVariable('d', base.Weight([dim], init=zero, regularize=False))
+
+    @property
+    def cudnn_mode(self) -> Optional[str]:
+        return None if self.params.zoneout_prob else 'gru'
+
+    def CudnnBuffer(self) -> tf.Tensor:
+        theta = self.theta
+        return cudnn.gru_buffer(theta.w, theta.u, self.InputBias(), tf.cast(theta.d, self.dtype))
 
     def Shared(self) -> NestedMap:
         return NestedMap(d=tf.convert_to_tensor(self.theta32.d))
