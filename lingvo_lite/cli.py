@@ -4,11 +4,13 @@
     evaler  --model=mt.NumbersEnDe --logdir=RUN --dataset=Dev
     decoder --model=mt.NumbersEnDe --logdir=RUN --dataset=Test
     lingvo_lite list | show MODEL | diff A B | check MODEL | inspect-input MODEL
+    lingvo_lite tune-batch MODEL | replay RUN STEP
 
 `python -m lingvo_lite.cli COMMAND ...` does the same where the scripts are not on the path.
 
 Exit codes: 0 the work is done; 1 it failed; 2 a mistake in the configuration, told in one line;
-130 stopped by Ctrl-C and 143 by SIGTERM, the trainer with everything saved.
+130 stopped by Ctrl-C and 143 by SIGTERM, the trainer with everything saved; 138 the trainer hung,
+or another worker is gone: start it again.
 
 LINGVO_LITE_TRACEBACK=1 shows the stack trace of every error.
 
@@ -72,7 +74,7 @@ def Decoder(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def Main(argv: Optional[Sequence[str]] = None) -> int:
-    """lingvo_lite: looks at experiments without training them; also starts the jobs."""
+    """lingvo_lite: looks at experiments and runs; also starts the jobs."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ['trainer']:
         return Trainer(arguments[1:])
@@ -104,7 +106,7 @@ def _Guarded(command: str, run: Callable[[list[str]], int], argv: Optional[Seque
         if not _SaysAll(error):
             raise
         print(f'{command}: {error}', file=sys.stderr)
-        return 1
+        return getattr(error, 'exit_code', 1)
 
 
 def _SaysAll(error: Exception) -> bool:
@@ -146,6 +148,12 @@ def _JobParser(job: str, description: str) -> _Parser:
         help='import a module first, for classes that params name; may be repeated',
     )
     parser.add_argument('--data_dir', metavar='DIR', help='data folder; otherwise LINGVO_LITE_DATA')
+    _AddDeviceFlags(parser)
+    parser.add_argument('--list', action='store_true', help='list all experiments and exit')
+    return parser
+
+
+def _AddDeviceFlags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--strategy',
         choices=('auto', 'one', 'mirrored', 'multi_worker', 'tpu'),
@@ -166,8 +174,6 @@ def _JobParser(job: str, description: str) -> _Parser:
         default=0,
         help='threads TensorFlow computes with; 0: as many as it likes',
     )
-    parser.add_argument('--list', action='store_true', help='list all experiments and exit')
-    return parser
 
 
 def _AddScoringFlags(parser: _Parser) -> None:
@@ -209,6 +215,16 @@ def _Natural(text: str) -> int:
 
 
 _Natural.__name__ = 'int >= 0'
+
+
+def _Positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float('inf'):
+        raise ValueError
+    return value
+
+
+_Positive.__name__ = 'number > 0'
 
 
 def _RunTrainer(argv: list[str]) -> int:
@@ -277,7 +293,10 @@ def _RunDecoder(argv: list[str]) -> int:
     )
     _AddScoringFlags(parser)
     parser.add_argument(
-        '--input', metavar='FILE', help="one's own text, a sentence a line, instead; - for stdin"
+        '--input',
+        metavar='FILE',
+        help="instead: one's own text, a sentence a line, or - for stdin; for speech an audio "
+        'file, a list of them, a folder, or a pattern in quotes',
     )
     parser.add_argument(
         '--output', metavar='FILE', default='-', help='where --input goes; stdout unless given'
@@ -367,13 +386,45 @@ def _RunMain(argv: list[str]) -> int:
     check.add_argument('model', metavar='MODEL')
     inspect = commands.add_parser('inspect-input', help='three batches of a dataset, as text')
     inspect.add_argument('model', metavar='MODEL')
-    for each in (listing, show, diff, check, inspect):
+    tune = commands.add_parser(
+        'tune-batch', help='the largest batch of each bucket that fits into memory'
+    )
+    tune.add_argument('model', metavar='MODEL')
+    tune.add_argument(
+        '--limit',
+        metavar='GB',
+        type=_Positive,
+        default=0.0,
+        help='memory that may be used, in 10^9 bytes: of each GPU, or of the process on a CPU; '
+        'default: all of a GPU, 0.8 of what is free on a CPU',
+    )
+    tune.add_argument(
+        '--buckets', metavar='N', type=_Natural, default=6, help='how many buckets to try'
+    )
+    replay = commands.add_parser(
+        'replay', help='a step of a run once more, with numbers of every layer'
+    )
+    replay.add_argument('run', metavar='RUN')
+    replay.add_argument(
+        'step', metavar='STEP', type=_Natural, help='as metrics.jsonl counts, from 1'
+    )
+    replay.add_argument(
+        '--pdb',
+        action='store_true',
+        help='stop in the debugger in the first layer with an output that is not finite, or at '
+        'the end of the step',
+    )
+    for each in (listing, show, diff, check, inspect, tune, replay):
         each.add_argument('--import', dest='imports', action='append', default=[])
     for each in (show, check, inspect):
         each.add_argument('--dataset', metavar='NAME', default='Train')
+    for each in (show, check, inspect, tune):
         each.add_argument('--set', metavar='KEY=VALUE', action='append', default=[])
         each.add_argument('--params_file', metavar='FILE')
+    for each in (show, check, inspect, tune, replay):
         each.add_argument('--data_dir', metavar='DIR')
+    for each in (tune, replay):
+        _AddDeviceFlags(each)
     for job in ('trainer', 'evaler', 'decoder'):
         commands.add_parser(job, help=f'the {job} job (see {job} --help)')
     flags = parser.parse_args(argv)
@@ -388,7 +439,18 @@ def _RunMain(argv: list[str]) -> int:
     if flags.command == 'diff':
         print(describe.Diff(flags.a, flags.b), end='')
         return 0
+    if flags.command == 'replay':
+        from lingvo_lite.jobs import replay
+
+        own = configure.Source(imports=flags.imports, data_dir=flags.data_dir)
+        return replay.Run(flags.run, flags.step, own, _Device(flags), sys.stdout, flags.pdb)
     source = _Source(flags)
+    if flags.command == 'tune-batch':
+        from lingvo_lite.jobs import tune_batch
+
+        return tune_batch.Run(
+            flags.model, source, _Device(flags), sys.stdout, flags.limit, flags.buckets
+        )
     if flags.command == 'show':
         print(describe.Show(flags.model, flags.dataset, source, flags.why), end='')
     elif flags.command == 'check':

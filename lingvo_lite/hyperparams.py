@@ -319,7 +319,11 @@ class Params:
         'fixed' also for a path that is not here: another configuration may have had it.
         """
         node: Any = self
-        for name, indices in literals.SplitPath(path):
+        try:
+            parts = literals.SplitPath(path)
+        except literals.LiteralError:  # of a damaged params.txt
+            return 'fixed'
+        for name, indices in parts:
             param = node._params.get(name) if isinstance(node, Params) else None
             if param is None:
                 return 'fixed'
@@ -372,7 +376,8 @@ class Params:
             where = f'{source}:{number}'
             match = _LINE.fullmatch(line)
             if not match:
-                raise ConfigError(f'{where}: {line.strip()!r} is not in the form key : value.')
+                shown = literals.Shown(line.strip())
+                raise ConfigError(f'{where}: {shown} is not in the form key : value.')
             key, written = match[1], match[2].strip()
             try:
                 parts = literals.SplitPath(key)

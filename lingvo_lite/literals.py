@@ -27,6 +27,7 @@ _INDICES = rf'(?:{_INDEX})*'
 _PART = re.compile(rf'({NAME.pattern})({_INDICES})')
 PATH = re.compile(rf'{NAME.pattern}{_INDICES}(?:\.{NAME.pattern}{_INDICES})*')
 _QUOTES = ' (a str stands in quotes)'
+_QUOTED = 200  # characters of a wrong text that a message shows
 _MAX_DEPTH = 30  # Python 3.9's parser gives up near 90.
 _MAX_BITS = 256  # Python 3.11 writes no int of more than 4300 digits.
 
@@ -79,7 +80,7 @@ def SplitPath(path: str) -> Path:
       LiteralError: if it is no path.
     """
     if not isinstance(path, str) or not PATH.fullmatch(path):
-        raise LiteralError(f'{path!r} is no path of a param')
+        raise LiteralError(f'{Shown(path)} is no path of a param')
     parts = []
     at = 0
     while at < len(path):
@@ -225,7 +226,13 @@ def Parse(text: str) -> Any:
     except LiteralError:
         raise
     except (SyntaxError, RecursionError, MemoryError, ValueError):
-        raise LiteralError(f'{text.strip()!r} is no literal{_QUOTES}') from None
+        raise LiteralError(f'{Shown(text.strip())} is no literal{_QUOTES}') from None
+
+
+def Shown(text: Any) -> str:
+    """The repr of a text as messages quote it: the middle of a long one is left out."""
+    shown = repr(text)
+    return shown if len(shown) <= _QUOTED else f'{shown[: _QUOTED // 2]}...{shown[-20:]}'
 
 
 def ReadDType(name: str) -> Any:
@@ -285,14 +292,14 @@ def _Read(node: ast.expr) -> Any:
     elif isinstance(node, ast.Call):
         return _ReadCall(node)
     quotes = _QUOTES if isinstance(node, (ast.Name, ast.Attribute)) else ''
-    raise LiteralError(f'{ast.unparse(node)!r} is no literal{quotes}')
+    raise LiteralError(f'{Shown(ast.unparse(node))} is no literal{quotes}')
 
 
 def _ReadDict(node: ast.Dict) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
     for key_node, value_node in zip(node.keys, node.values):
         if key_node is None:
-            raise LiteralError(f'{ast.unparse(node)!r} is no literal')
+            raise LiteralError(f'{Shown(ast.unparse(node))} is no literal')
         key = _NormalKey(_Read(key_node))
         if key in result:
             raise LiteralError(f'the key {key!r} is given twice')
@@ -306,7 +313,7 @@ def _ReadCall(node: ast.Call) -> Any:
         arg = node.args[0].value
         if isinstance(arg, str) and name in _CALLS:
             return _CALLS[name](arg)
-    raise LiteralError(f'{ast.unparse(node)!r} is no literal, and text is never executed')
+    raise LiteralError(f'{Shown(ast.unparse(node))} is no literal, and text is never executed')
 
 
 def _ReadFloat(arg: str) -> float:

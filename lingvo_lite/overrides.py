@@ -38,7 +38,7 @@ def Apply(
             match = _SETTING.fullmatch(setting)
             if not match:
                 raise hyperparams.ConfigError(
-                    f'{setting!r} is not in the form key=value (from {source}).'
+                    f'{literals.Shown(setting)} is not in the form key=value (from {source}).'
                 )
             path, text = match[1], match[2]
             try:

@@ -72,14 +72,30 @@ class BaseTask(base.BaseLayer):
         raise NotImplementedError(f'{type(self).__name__} cannot decode.')
 
     def Summaries(self, predictions: NestedMap, batch: NestedMap) -> NestedMap:
-        """Pictures for TensorBoard, computed only when asked for.
+        """Pictures and sounds for TensorBoard, computed only when asked for.
 
         Returns:
-          {name: float32 [batch, height, width]} of values in [0, 1].
+          {name: picture or sound}; a picture is float32 [batch, height, width] of values in
+          [0, 1], a sound is NestedMap(
+            waveform: float32 [batch, samples], in [-1, 1].
+            num_samples: int32 [batch], how many of them count.
+            sample_rate: int32 [batch], in hertz).
         """
         return NestedMap()
 
     # On the host.
+
+    def PrepareDecode(self, inputs: Any) -> None:
+        """Makes what `Decode` needs from the host; called once, before `Decode` is traced.
+
+        Called in the scope of the strategy, of the first task of an ensemble only.
+
+        Args:
+          inputs: the input whose batches will be decoded; `inputs.tokenizer` knows its tokens.
+
+        Raises:
+          hyperparams.ConfigError: if something is missing or does not fit.
+        """
 
     def CreateDecoderMetrics(self) -> dict[str, Any]:
         """{name: metrics.BaseMetric} for one pass over a dataset."""
@@ -135,7 +151,21 @@ def TrainParams() -> hyperparams.Params:
         choices=('auto', 'float32', 'mixed_bfloat16', 'mixed_float16'),
     )
     p.Define('loss_scale', loss_scale.LossScale.Params(), 'Loss scaling, for mixed_float16.')
-    p.Define('max_skipped_in_a_row', 20, 'Stop after this many steps in a row without an update.')
+    p.Define('communication', _CommunicationParams(), 'Between replicas.')
+    p.Define(
+        'on_non_finite',
+        'skip',
+        'What a loss or gradients that are not finite do to the step: skip it, or stop the run. '
+        'What a smaller loss scale can answer is skipped in any case.',
+        choices=('skip', 'stop'),
+        **free,
+    )
+    p.Define(
+        'max_skipped_in_a_row',
+        20,
+        'Stop after more than this many steps in a row without an update.',
+        **free,
+    )
     p.Define('deterministic_ops', False, 'Whether TensorFlow must run ops in a fixed order.')
     p.Define('jit_compile', False, 'Whether XLA compiles the step; every shape is a new compile.')
     p.Define('init_from', '', "Checkpoint, or run's folder, to start from; '' for none.")
@@ -156,6 +186,13 @@ def TrainParams() -> hyperparams.Params:
         'save_keep_checkpoint_every_n_hours', 0.0, 'Keep one for good this often; 0: none.', **free
     )
     p.Define('summary_interval_steps', 100, 'Steps between lines of metrics.', **free)
+    p.Define(
+        'watchdog_seconds',
+        1800.0,
+        'Without a finished step for so long, the trainer shows all stacks and ends; five times '
+        'as long for the first; 0 for never.',
+        **free,
+    )
     p.Define(
         'early_stop_window',
         0,
@@ -182,6 +219,28 @@ def EvalParams() -> hyperparams.Params:
     p.Define(
         'all_checkpoints', False, 'Whether the trainer waits until each has been scored.', **free
     )
+    return p
+
+
+def _CommunicationParams() -> hyperparams.Params:
+    """`task.train.communication`, with the defaults of tf.distribute."""
+    p = hyperparams.Params()
+    free = {'resume': 'free'}
+    p.Define(
+        'implementation',
+        'default',
+        "Of sums over replicas: TensorFlow's choice, its ring, or NCCL, which needs GPUs.",
+        choices=('default', 'ring', 'nccl'),
+        **free,
+    )
+    p.Define('bytes_per_pack', 0, 'Gradients that travel together; 0: all of a step.', **free)
+    p.Define(
+        'timeout_seconds',
+        0.0,
+        'Of one exchange of several workers, at the price of a thread each; 0 for none.',
+        **free,
+    )
+    p.Define('float16_gradients', False, 'Whether gradients travel as float16, scaled to fit.')
     return p
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: quiet logs, two logical CPUs for replicas, and step contexts."""
+"""What all tests share: quiet logs, logical CPUs for replicas, and step contexts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lingvo_lite import step
 
 # Before anything else touches a device: they cannot be changed later.
 tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 6
 )
 
 
@@ -35,3 +35,14 @@ def inference_step():
 def two_replicas():
     """MirroredStrategy over two logical CPUs."""
     return tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])
+
+
+@pytest.fixture(scope='session')
+def four_replicas():
+    """MirroredStrategy over four logical CPUs, none of which `two_replicas` uses."""
+
+    class Apart(tf.distribute.MirroredStrategy):
+        # What TensorFlow's own tests set: otherwise the groups of both strategies have one number.
+        _collective_key_base = 100_000
+
+    return Apart([f'CPU:{n}' for n in range(2, 6)])

@@ -119,6 +119,11 @@ def test_command(document, line, words, folder, monkeypatch, capsys):
         CheckJob(program, rest, monkeypatch)
     elif program == 'lingvo_lite':
         monkeypatch.setattr(describe, 'InspectInput', lambda model, *_: registry.Get(model))
+        # These read a run, or data; what they do with the flags is tested elsewhere.
+        monkeypatch.setattr('lingvo_lite.jobs.replay.Run', lambda *_: 0)
+        monkeypatch.setattr(
+            'lingvo_lite.jobs.tune_batch.Run', lambda model, *_: 0 if registry.Get(model) else 1
+        )
         assert cli.Main(rest) == 0, f'{where}: {capsys.readouterr().err}'
     elif program == 'bash':
         assert os.access(REPOSITORY / rest[0], os.X_OK), where

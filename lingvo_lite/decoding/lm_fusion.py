@@ -5,6 +5,7 @@
 
 or, on a decoder's command line,
 
+    --set=task.search.method=beam
     --set=task.fusion.lm=lingvo_lite.decoding.lm_fusion.RunLanguageModel
     --set=task.fusion.lm.run=/runs/lm --import=lingvo_lite.tasks.lm.model
 """
@@ -76,11 +77,19 @@ class LmFusion:
           params: of this class.
           vocabulary: of the search.
           find_data: turns the name of a file into its path, as inputs.source.FindData does.
+
+        Raises:
+          hyperparams.ConfigError: if there is no such model, or it is one of another vocabulary.
         """
         p = self.params = params
         terms: list[tuple[fusion.LanguageModel, float]] = []
         if p.lm is not None and p.lm_weight:
-            model = p.lm.Instantiate(vocabulary=vocabulary, find_data=find_data)
+            try:
+                model = p.lm.Instantiate(vocabulary=vocabulary, find_data=find_data)
+            except (OSError, ValueError) as error:
+                if isinstance(error, hyperparams.ConfigError):
+                    raise
+                raise hyperparams.Fail(p, str(error), 'lm') from None
             terms.append((model, p.lm_weight))
         if p.word_bonus:
             terms.append((fusion.WordCount(vocabulary), p.word_bonus))
@@ -89,6 +98,11 @@ class LmFusion:
     def Around(self, scorer: scorers.Scorer) -> scorers.Scorer:
         """The scorer with what is added to it, for `search.Search.Decode`."""
         return scorer if self.lm is None else fusion.Fusion(scorer, self.lm)
+
+
+def adds(p: hyperparams.InstantiableParams) -> bool:
+    """Whether what these Params of LmFusion describe adds anything to a score."""
+    return bool((p.lm is not None and p.lm_weight) or p.word_bonus)
 
 
 class RunLanguageModel(fusion.LanguageModel):

@@ -63,7 +63,7 @@ class _NGram(fusion.LanguageModel):
 
 
 class TokenNGram(_NGram):
-    """An n-gram model whose words are the tokens of the search: characters or pieces."""
+    """An n-gram model whose words are the tokens of the search: characters, pieces or words."""
 
     @classmethod
     def Params(cls) -> hyperparams.InstantiableParams:
@@ -82,7 +82,8 @@ class TokenNGram(_NGram):
         tokens, model = vocabulary.tokens, self._Read()
         numbers = {word: i for i, word in enumerate(model.words)}
         unknown = numbers[arpa.UNK]
-        texts = [params.space_symbol if token == ' ' else token for token in tokens]
+        # Words of a file have no spaces: a token that is a word with one in front is that word.
+        texts = [params.space_symbol if token == ' ' else token.strip(' ') for token in tokens]
         words = [numbers.get(text, unknown) for text in texts]
         if all(word == unknown for word in words):
             raise ValueError(

@@ -9,6 +9,7 @@ at the same time; nearly all of the work holds no Python lock.
 from __future__ import annotations
 
 import fractions
+import functools
 import hashlib
 import os
 import re
@@ -20,6 +21,8 @@ import numpy as np
 from lingvo_lite.inputs import audio_headers, resampling, source
 
 _HEAD_BYTES = 1 << 16
+_END_FRAMES = 4096  # see _FlacEnd
+_CANDIDATES = 1 << 14  # bytes 0xff that are tried for the begin of the last frame of a FLAC file
 _WORKING_PAIR = 'tensorflow==2.16.2 and tensorflow-io==0.37.1'
 _FULL_SCALE = {8: 1 << 7, 16: 1 << 15, 24: 1 << 31, 32: 1 << 31}  # of the arrays that come out
 
@@ -30,7 +33,14 @@ class NativePartError(ImportError):
 
 def CheckNative() -> None:
     """Raises NativePartError if tensorflow-io cannot decode here: before training, not within."""
-    _Native('decode_wav', _WavFile(1, 1, 8000, 16, bytes(2)), 16)
+    import tensorflow as tf
+
+    # In a graph that is never run: what runs sets TensorFlow up, and a job says how, later.
+    with tf.Graph().as_default():
+        try:
+            _Library().decode_wav(_WavFile(1, 1, 8000, 16, bytes(2)), dtype=tf.int16)
+        except NotImplementedError as error:
+            raise NativePartError(_Explained(error)) from None
 
 
 def ReadHeader(path: str) -> audio_headers.Header:
@@ -137,18 +147,68 @@ def _Samples(data: bytes, header: audio_headers.Header) -> np.ndarray:
     """[samples, channels], of the type that the file has. ValueError with the reason."""
     if header.format == audio_headers.MP3:
         return _Native('decode_mp3', data, 0)
-    if header.bits not in _FULL_SCALE or (header.is_float and header.bits != 32):
+    is_flac = header.format == audio_headers.FLAC
+    if (
+        header.bits not in _FULL_SCALE
+        or (header.is_float and header.bits != 32)
+        or (is_flac and header.bits == 32)
+    ):
         kind = 'floats' if header.is_float else 'integers'
         raise ValueError(
             f'{header.format.upper()} of {header.bits}-bit {kind} is not read; 8, 16, 24 and (WAV) '
             "32 bits are. 'sox FILE -b 16 FILE.flac' converts it"
         )
-    if header.format == audio_headers.FLAC:
-        samples = _Native('decode_flac', data, header.bits)
+    if is_flac:
+        if not header.md5 and not _EndsWithFrame(data):
+            raise ValueError('cut short or damaged: it does not end with a whole FLAC frame')
+        samples = _Native('decode_flac', data + _FlacEnd(header.bits), header.bits)
         if header.md5 and hashlib.md5(_Interleaved(samples, header.bits)).digest() != header.md5:
-            raise ValueError('damaged: the MD5 of its samples is not the one in its header')
+            raise ValueError(
+                'cut short or damaged: the MD5 of its samples is not the one in its header'
+            )
         return samples
     return _Wav(data, header)
+
+
+@functools.cache
+def _FlacEnd(bits: int) -> bytes:
+    """FLAC frames to put behind a file, where a decoder that is still looking for frames stops.
+
+    tensorflow-io asks for frames until it has all samples that the header of the file counts, and
+    at the end of a file whose last frame was lost it asks for ever. These frames have a number that
+    no frame of a file can have, which it takes for an error. They are many, because a damaged frame
+    may swallow some. Layout: https://www.rfc-editor.org/rfc/rfc9639, section 9.
+    """
+    size_code = {8: 0x02, 16: 0x08, 24: 0x0C}[bits]
+    # Sync and variable block size; 192 samples at the rate of the file; mono; sample 2**36 - 1.
+    head = bytes([0xFF, 0xF9, 0x10, size_code, 0xFE, *[0xBF] * 6])
+    body = bytes([_Crc(head, 8, 0x07), 0x00]) + bytes(bits // 8)  # a constant: 0
+    checksum = _Crc(head + body, 16, 0x8005).to_bytes(2, 'big')
+    return (head + body + checksum) * _END_FRAMES
+
+
+def _EndsWithFrame(data: bytes) -> bool:
+    """Whether a FLAC file ends where its last frame does, by the checksum of that frame.
+
+    With `_FlacEnd` behind it a cut frame is filled up. The MD5 tells, but some files have none.
+    """
+    at = len(data)
+    for _ in range(_CANDIDATES):
+        at = data.rfind(b'\xff', 0, at)
+        if at < 0:
+            break
+        if data[at + 1 : at + 2] in (b'\xf8', b'\xf9') and not _Crc(data[at:], 16, 0x8005):
+            return True
+    return False
+
+
+def _Crc(data: bytes, bits: int, polynomial: int) -> int:
+    value, top = 0, 1 << (bits - 1)
+    for byte in data:
+        value ^= byte << (bits - 8)
+        for _ in range(8):
+            value = (value << 1 ^ (polynomial if value & top else 0)) & (2 * top - 1)
+    return value
 
 
 def _Wav(data: bytes, header: audio_headers.Header) -> np.ndarray:
@@ -177,7 +237,7 @@ def _Native(function: str, data: bytes, bits: int) -> np.ndarray:
     except NotImplementedError as error:
         raise NativePartError(_Explained(error)) from None
     except tf.errors.OpError as error:
-        reason = re.sub(r'{{.*?}}|\[Op:.*?\]', '', error.message).strip()
+        reason = ' '.join(re.sub(r'{{.*?}}|\[Op:.*?\]', '', error.message).split())
         raise ValueError(f'cut short or damaged: {function} of tensorflow-io: {reason}') from None
 
 
@@ -225,7 +285,8 @@ def _Mono(samples: np.ndarray, header: audio_headers.Header) -> np.ndarray:
 
 def _WavFile(tag: int, channels: int, rate: int, bits: int, body: bytes) -> bytes:
     frame = channels * bits // 8
-    form = struct.pack('<HHIIHH', tag, channels, rate, rate * frame, frame, bits)
+    a_second = min(rate * frame, 0xFFFFFFFF)
+    form = struct.pack('<HHIIHH', tag, channels, rate, a_second, frame, bits)
     size = struct.pack('<I', 4 + 8 + len(form) + 8 + len(body))
     parts = [b'RIFF', size, b'WAVEfmt ', struct.pack('<I', len(form)), form]
     return b''.join([*parts, b'data', struct.pack('<I', len(body)), body])

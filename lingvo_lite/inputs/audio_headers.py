@@ -12,6 +12,7 @@ from typing import Optional
 
 FLAC, WAV, MP3 = 'flac', 'wav', 'mp3'
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # wFormatTag of WAV
+_LOWEST, _HIGHEST = 1000, 1_000_000  # hertz: anything else is a damaged header
 _UNKNOWN_SIZE = 0xFFFFFFFF  # of the data of a WAV file that was written to a pipe
 _KBITS_MPEG1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBITS_MPEG2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
@@ -67,6 +68,10 @@ def Read(data: bytes, size: Optional[int] = None) -> Header:
         raise ValueError(f'no FLAC, WAV or MP3 file: it begins with {data[:12]!r}')
     if not header.rate or not header.channels:
         raise ValueError(f'its header says {header.rate} Hz and {header.channels} channels')
+    if not _LOWEST <= header.rate <= _HIGHEST:
+        raise ValueError(
+            f'its header says {header.rate:,} Hz; {_LOWEST:,} to {_HIGHEST:,} are read'
+        )
     if header.num_samples == 0:
         raise ValueError('it holds no samples')
     return header

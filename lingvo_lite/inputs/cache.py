@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Iterator
-from typing import Callable
+from typing import Any, Callable
 
 try:
     import fcntl
 except ImportError:  # no such locks here: two processes then do the work twice, which is safe
     fcntl = None  # type: ignore[assignment]
 
+_log = logging.getLogger(__name__)
 _VARIABLE = 'LINGVO_LITE_CACHE'
 
 
@@ -65,6 +67,23 @@ def Produce(name: str, write: Callable[[str], None]) -> str:
             f'Set {_VARIABLE} to a folder that can be written.'
         ) from error
     return path
+
+
+def Load(name: str, write: Callable[[str], None], read: Callable[[str], Any]) -> Any:
+    """What `read` makes of a file in the cache; one that it cannot read is made again.
+
+    Args:
+      name, write: as for `Produce`.
+      read: given the path of the file; raises an error if it is damaged.
+    """
+    path = Produce(name, write)
+    try:
+        return read(path)
+    except Exception as error:  # whatever damaged bytes lead to
+        _log.warning('%s is damaged (%s); it is made again.', path, ' '.join(str(error).split()))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return read(Produce(name, write))
 
 
 def WriteWhole(path: str, write: Callable[[str], None]) -> None:

@@ -43,6 +43,10 @@ def _Batch(inputs: pipeline.BaseInput, batch: pipeline.Batch) -> list[str]:
         f'batch {batch.index}, epoch {batch.epoch}: {batch.num_examples:,} examples, '
         f'{batch.num_tokens:,} tokens'
     ]
+    for name, sound in _Sounds(rows).items():
+        count, samples = sound.waveform.shape
+        share = 1 - float(np.sum(sound.num_samples)) / max(1, count * samples)
+        lines.append(f'  {name}: {count} x {samples:,} samples, padding {100 * share:.1f}%')
     sides = {key: value for key, value in rows.items() if 'paddings' in _AsMap(value)}
     for name, side in sides.items():
         shape = ' x '.join(str(size) for size in side.paddings.shape)
@@ -67,6 +71,9 @@ def _Row(
     strings = getattr(inputs, 'Strings', None)
     tokenizer: Optional[Any] = getattr(inputs, 'tokenizer', None)
     texts = strings(index) if strings else {}
+    for name, sound in _Sounds(rows).items():
+        seconds = sound.num_samples[row] / inputs.params.sample_rate
+        lines.append(f'    {name}: {texts.get(name, "")}, {seconds:.2f} s')
     for name, side in sides.items():
         if name in texts:
             lines.append(f'    {name} text: {texts[name]}')
@@ -77,6 +84,11 @@ def _Row(
             if tokenizer is not None:
                 lines.append(f'    {name} back: {tokenizer.Decode([own])[0]}')
     return lines
+
+
+def _Sounds(rows: nested_map.NestedMap) -> dict[str, Any]:
+    """The sides of a batch that are audio; see speech.py."""
+    return {key: value for key, value in rows.items() if 'num_samples' in _AsMap(value)}
 
 
 def _AsMap(value: Any) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import concurrent.futures
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Union
+from typing import Callable, NamedTuple, Union
 
 from lingvo_lite.inputs import audio, cache, source
 
@@ -30,8 +31,8 @@ class Entry(NamedTuple):
       id: of the utterance.
       file: as the manifest writes it.
       transcript: what is said.
-      samples: of each channel.
-      sample_rate: in hertz.
+      samples: of each channel; 0 if the manifest does not give it and the file cannot be read.
+      sample_rate: in hertz; 0 likewise.
     """
 
     id: str
@@ -56,19 +57,19 @@ class Manifest:
           FileNotFoundError: if there is none.
           ValueError: if it is empty, a column or a value is missing, or two ids are equal. Names
             the line.
-          BadRecordError: if the length of an audio file is not given and cannot be read.
         """
         self.path = path
         rows = _Rows(path)
-        if rows and 'samples' not in rows[0]:
+        least = 1 if 'samples' in rows[0] else 0
+        if not least:
             rows = _Rows(_Completed(path, rows), path)
         self.entries = [
             Entry(
                 row.get('id') or os.path.splitext(os.path.basename(row['file']))[0],
                 row['file'],
                 row['transcript'],
-                _Count(row, 'samples', path, line),
-                _Count(row, 'sample_rate', path, line),
+                _Count(row, 'samples', path, line, least),
+                _Count(row, 'sample_rate', path, line, least),
             )
             for line, row in enumerate(rows, 2)
         ]
@@ -115,7 +116,7 @@ def Produce(name: str, rows: Sequence[tuple[str, str, str]]) -> str:
     key = cache.Key(_VERSION, rows, [_Stamp(path) for path in files])
 
     def _Write(path: str) -> None:
-        lengths = _Lengths(files)
+        lengths = _Lengths(files, Length)
         complete = [(*row, *length) for row, length in zip(rows, lengths)]
         Write(path, complete, ('id', 'file', 'transcript', 'samples', 'sample_rate'))
 
@@ -137,6 +138,8 @@ def _Rows(path: str, shown: str = '') -> list[Mapping[str, str]]:
     if len(lines) < 2:
         raise ValueError(f'{shown} is empty: it lists no audio file.')
     columns = lines[0].split('\t')
+    if len(set(columns)) < len(columns):
+        raise ValueError(f'{shown}, line 1: the header names a column twice: {columns}.')
     missing = [name for name in ('file', 'transcript') if name not in columns]
     if missing:
         raise ValueError(
@@ -154,32 +157,37 @@ def _Rows(path: str, shown: str = '') -> list[Mapping[str, str]]:
     return rows
 
 
-def _Count(row: Mapping[str, str], column: str, path: str, line: int) -> int:
-    try:
-        count = int(row[column])
-    except (KeyError, ValueError):
-        count = 0
-    if count < 1:
+def _Count(row: Mapping[str, str], column: str, path: str, line: int, least: int) -> int:
+    text = row.get(column, 'no such column')
+    # No more digits than NumPy's integers hold.
+    count = int(text) if re.fullmatch('[0-9]{1,15}', text) else -1
+    if count < least:
         raise ValueError(
-            f'{path}, line {line:,}: {column} must be an integer above 0, got '
-            f'{row.get(column, "no such column")!r}.'
+            f'{path}, line {line:,}: {column} must be an integer above 0, got {text[:40]!r}.'
         )
     return count
 
 
 def _Find(file: str, manifest: str) -> str:
     beside = os.path.join(os.path.dirname(os.path.abspath(manifest)), file)
-    return beside if os.path.exists(beside) else source.FindData(file)
+    return beside if os.path.isfile(beside) else source.FindData(file)
+
+
+def _FindIfThere(file: str, manifest: str) -> str:
+    try:
+        return _Find(file, manifest)
+    except FileNotFoundError:
+        return ''
 
 
 def _Completed(path: str, rows: Sequence[Mapping[str, str]]) -> str:
-    """A copy in the cache folder, with the lengths of the audio files."""
-    files = [_Find(row['file'], path) for row in rows]
+    """A copy in the cache folder, with the lengths of the audio files; 0 of those not readable."""
+    files = [_FindIfThere(row['file'], path) for row in rows]
     columns = [c for c in rows[0] if c != 'sample_rate']
     key = cache.Key(_VERSION, [list(row.items()) for row in rows], [_Stamp(f) for f in files])
 
     def _Write(target: str) -> None:
-        lengths = _Lengths(files)
+        lengths = _Lengths(files, _LengthOrNone)
         complete = [(*(row[c] for c in columns), *n) for row, n in zip(rows, lengths)]
         Write(target, complete, (*columns, 'samples', 'sample_rate'))
 
@@ -187,18 +195,30 @@ def _Completed(path: str, rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _Stamp(path: str) -> tuple[str, int, int]:
-    """Changes when the file does."""
-    stat = os.stat(path)
+    """Changes when the file does, and when it comes or goes."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return path, -1, -1
     return path, stat.st_size, stat.st_mtime_ns
 
 
-def _Lengths(files: Sequence[str]) -> list[tuple[int, int]]:
-    """(samples, rate) of each file."""
+def _Lengths(
+    files: Sequence[str], length: Callable[[str], tuple[int, int]]
+) -> list[tuple[int, int]]:
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(_Length, files))
+        return list(pool.map(length, files))
 
 
-def _Length(path: str) -> tuple[int, int]:
+def _LengthOrNone(path: str) -> tuple[int, int]:
+    try:
+        return Length(path) if path else (0, 0)
+    except source.BadRecordError:
+        return 0, 0
+
+
+def Length(path: str) -> tuple[int, int]:
+    """(samples of each channel, rate) of an audio file. Raises BadRecordError."""
     header = audio.ReadHeader(path)
     if header.num_samples is not None:
         return header.num_samples, header.rate

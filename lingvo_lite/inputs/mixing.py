@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lingvo_lite import hyperparams, nested_map
-from lingvo_lite.inputs import mixture, order, pipeline
+from lingvo_lite.inputs import cache, mixture, order, pipeline
 
 
 class MixedInput(pipeline.BaseInput):
@@ -64,6 +64,23 @@ class MixedInput(pipeline.BaseInput):
         """File and record of an example."""
         which = self._Which(index)
         return self.inputs[which].Where(index - int(self._first[which]))
+
+    def Fingerprint(self) -> str:
+        """A hash over those of the inputs."""
+        return cache.Key('mixed', [inner.Fingerprint() for inner in self.inputs])
+
+    def BadIds(self) -> set[int]:
+        """Those of all inputs; each has its own limit."""
+        return {
+            int(first) + i for first, inner in zip(self._first, self.inputs) for i in inner.BadIds()
+        }
+
+    def _RestoreBad(self, index: int) -> None:
+        which = self._Which(index)
+        self.inputs[which]._RestoreBad(index - int(self._first[which]))
+
+    def _Files(self) -> str:
+        return ' or '.join(inner._Files() for inner in self.inputs)
 
     def Strings(self, index: int) -> nested_map.NestedMap:
         """The texts of an example."""

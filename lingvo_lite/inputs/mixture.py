@@ -103,5 +103,15 @@ class Mixture:
                 batch, index=index - 1, epoch=epoch, ids=batch.ids + self._first[which], after=after
             )
 
+    def Buckets(self) -> list[order.PlannedBatch]:
+        """As that of an order: of each padded shape in any source, a batch with the most rows."""
+        found: dict[tuple[int, ...], order.PlannedBatch] = {}
+        for first, each in zip(self._first, self._orders):
+            for plan in each.Buckets():
+                known = found.get(plan.padded)
+                if known is None or len(plan.ids) > len(known.ids):
+                    found[plan.padded] = dataclasses.replace(plan, ids=plan.ids + first)
+        return [found[shape] for shape in sorted(found)]
+
     def _Next(self, index: int) -> int:
         return (index // _CHUNK + 1) * _CHUNK

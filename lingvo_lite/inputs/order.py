@@ -161,6 +161,17 @@ def Pack(lengths: Ints, limits: Limits) -> Ints:
     return np.asarray(starts, np.int64)
 
 
+def Largest(plans: Sequence[PlannedBatch]) -> PlannedBatch:
+    """The batch that needs the most memory, as far as its shape can tell.
+
+    Budgets make many batches almost equally large in tokens. Of those with 0.9 times the tokens of
+    the largest, attention is the largest where the rows are long: by rows x length^2.
+    """
+    tokens = [len(plan.ids) * sum(plan.padded) for plan in plans]
+    large = [plan for plan, each in zip(plans, tokens) if each >= 0.9 * max(tokens)]
+    return max(large, key=lambda plan: len(plan.ids) * sum(length**2 for length in plan.padded))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Plan:
     """The batches of one pass: batch b holds ids[starts[turn[b]] : starts[turn[b] + 1]]."""
@@ -258,6 +269,27 @@ class Order:
                 total = int(own.sum())
                 yield PlannedBatch(index - 1, epoch, ids, padded, total, epoch, after)
             epoch, batch = epoch + 1, 0
+
+    def Buckets(self) -> list[PlannedBatch]:
+        """Of each padded shape among the batches of the first epoch, one with the most rows.
+
+        Sorted by padded lengths. They are served by `Walk` in their turn: `after` is the start.
+        """
+        plan = self._Epoch(0)
+        if not len(plan.turn):
+            return []
+        longest = np.maximum.reduceat(self._lengths[plan.ids], plan.starts[:-1], axis=0)
+        padded = PaddedLengths(longest, self._limits.bounds)
+        shapes, bucket = np.unique(padded, axis=0, return_inverse=True)
+        by_rows = np.lexsort((-np.diff(plan.starts), bucket.reshape(-1)))
+        first = np.unique(bucket.reshape(-1)[by_rows], return_index=True)[1]
+        found = []
+        for shape, at in zip(shapes, by_rows[first]):
+            ids = plan.ids[plan.starts[at] : plan.starts[at + 1]]
+            total = int(self._lengths[ids].sum())
+            start = {'index': 0, 'epoch': 0, 'batch': 0, 'order': self.fingerprint}
+            found.append(PlannedBatch(0, 0, ids, tuple(map(int, shape)), total, 0, start))
+        return found
 
     def _Fitting(self, max_lengths: Sequence[Optional[int]]) -> npt.NDArray[np.bool_]:
         fits = np.ones(len(self._lengths), bool)

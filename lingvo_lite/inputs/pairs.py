@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from lingvo_lite.inputs import cache, records, source
+from lingvo_lite.inputs import cache, examples, records, source
 
 LENGTH_NAMES = ('source', 'target')  # columns of the sidecars that prepare tools write
 
 
 def EncodePair(source_text: str, target_text: str) -> bytes:
     """A sentence pair as the payload of a TFRecord: a tf.train.Example of two strings."""
-    return _Example(
-        {'source': source_text.encode('utf-8'), 'target': target_text.encode('utf-8')}
-    ).SerializeToString()
+    return examples.Encode({'source': source_text, 'target': target_text})
 
 
 def DecodePair(payload: bytes) -> tuple[str, str]:
@@ -23,27 +20,8 @@ def DecodePair(payload: bytes) -> tuple[str, str]:
     Raises:
       ValueError: if the payload is something else.
     """
-    import tensorflow as tf
-    from google.protobuf import message
-
-    try:
-        features = tf.train.Example.FromString(payload).features.feature
-        source_text, target_text = (
-            features[side].bytes_list.value[0].decode('utf-8') for side in LENGTH_NAMES
-        )
-    except (message.DecodeError, IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f'no tf.train.Example with UTF-8 source and target: {error}') from None
-    return source_text, target_text
-
-
-def _Example(values: dict[str, bytes]) -> Any:
-    import tensorflow as tf
-
-    feature = {
-        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for key, value in values.items()
-    }
-    return tf.train.Example(features=tf.train.Features(feature=feature))
+    found = examples.Decode(payload, {'source': str, 'target': str})
+    return found['source'], found['target']
 
 
 class LinePairs(source.Source):

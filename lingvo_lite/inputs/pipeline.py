@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional, Union
@@ -44,6 +45,9 @@ class Batch:
       num_examples: rows of the global batch, fill rows left out.
       num_tokens: tokens (frames) of the global batch on all sides, padding left out, as planned
         (random segmentations may have fewer).
+      bad_ids: examples of this part that could not be read; fill rows stand in their place.
+      num_bad: bad records that this worker has met so far, those of earlier runs from whose state
+        it goes on included.
       wait_s: seconds that the consumer waited for it.
     """
 
@@ -53,6 +57,8 @@ class Batch:
     replicas: list[nested_map.NestedMap]
     num_examples: int
     num_tokens: int
+    bad_ids: tuple[int, ...] = ()
+    num_bad: int = 0
     wait_s: float = 0.0
 
 
@@ -62,6 +68,10 @@ class BaseInput:
     Subclasses say how long the examples are (`_Lengths`), read some of them (`_Load`) and lay them
     out in arrays (`_Collate`). Every batch holds `id` int64 [rows], the index of the example in
     the source or -1 in a fill row, and `row_weight` float32 [rows], 0.0 in a fill row.
+
+    A record that cannot be read is a fill row too, is counted, and stops the input if there are
+    more than `max_bad_records`. Each worker counts what it has read; the count is part of the state
+    that a run goes on from.
     """
 
     side_names: tuple[str, ...]  # of the columns of _Lengths, for messages
@@ -95,7 +105,8 @@ class BaseInput:
         p.Define(
             'max_bad_records',
             0,
-            'Unreadable records that are skipped before the input stops with an error.',
+            'Unreadable records that are skipped before the input stops with an error; in training '
+            'over the whole run, on each worker.',
             resume='free',
         )
         return p
@@ -126,6 +137,8 @@ class BaseInput:
     def __init__(self, params: hyperparams.InstantiableParams):
         self.params = params
         self._orders: dict[bool, AnyOrder] = {}
+        self._bad: Optional[source.BadRecords] = None
+        self._bad_lock = threading.Lock()
 
     # What subclasses say.
 
@@ -140,6 +153,13 @@ class BaseInput:
     def Where(self, index: int) -> str:
         """File and record of an example, for messages."""
         raise NotImplementedError
+
+    def Fingerprint(self) -> str:
+        """A hash that is equal only if all records are; '' if that is not known.
+
+        A run goes on only with the data that it was begun with.
+        """
+        return ''
 
     def _Lengths(self, train: bool) -> np.ndarray:
         """[examples, sides] in tokens or frames, as they will stand in the arrays."""
@@ -212,14 +232,69 @@ class BaseInput:
 
         Raises:
           ValueError: if `start` was saved with other data or params.
+          BadRecordError: if there are more bad records than allowed.
         """
         if not 0 <= worker < num_workers or replicas < 1:
             raise ValueError(
                 f'no rows for worker {worker} of {num_workers} with {replicas} replicas.'
             )
         few = num_samples and not train
-        plans = (self._MakeOrder(train, num_samples) if few else self.Order(train)).Walk(start)
-        return Feed(self, plans, num_workers * replicas, worker * replicas, replicas, train)
+        order = self._MakeOrder(train, num_samples) if few else self.Order(train)
+        maker = _Maker(self, num_workers * replicas, worker * replicas, replicas, train)
+        start = start or {}
+        data = self.Fingerprint() if train else ''
+        if start.get('data', data) != data:
+            raise ValueError(
+                f'the data have changed since the position was saved ({start["data"]}, here '
+                f'{data}): {self._Files()} is not what the run was begun with. Bring the files '
+                'back as they were, or start a run of its own.'
+            )
+        for index in start.get('bad_records', ()):
+            self._RestoreBad(int(index))
+        plans = order.Walk(start if 'order' in start else None)
+        return Feed(maker, plans, data)
+
+    def BadIds(self) -> set[int]:
+        """The examples that could not be read so far, those of batches made ahead included."""
+        return set() if self._bad is None else set(self._bad.ids)
+
+    def _NoteBad(self, index: int, error: source.BadRecordError) -> None:
+        """Counts a bad record. Raises BadRecordError if there are too many."""
+        self._Counter().Note(int(index), error)
+
+    def _RestoreBad(self, index: int) -> None:
+        """Counts a record that was bad, and logged, before a restart."""
+        self._Counter().ids.add(index)
+
+    def _Counter(self) -> source.BadRecords:
+        with self._bad_lock:
+            if self._bad is None:
+                limit, total = self.params.max_bad_records, self.NumExamples()
+                self._bad = source.BadRecords(limit, total)
+            return self._bad
+
+    def _Files(self) -> str:
+        """The name of the source, for messages."""
+        return type(self).__name__
+
+    def Arrays(
+        self,
+        plan: order_lib.PlannedBatch,
+        num_workers: int = 1,
+        worker: int = 0,
+        replicas: int = 1,
+    ) -> list[nested_map.NestedMap]:
+        """One worker's part of a planned batch to train on, made at once, outside of the order.
+
+        Args:
+          plan: from `Order(True)`.
+          num_workers, worker, replicas: as for `Batches`.
+
+        Returns:
+          A NestedMap of arrays a local replica, as in `Batch.replicas`.
+        """
+        maker = _Maker(self, num_workers * replicas, worker * replicas, replicas, True)
+        return maker.Parts(plan)[0]
 
     def _MakeOrder(self, train: bool, num_samples: int = 0) -> AnyOrder:
         p = self.params
@@ -302,18 +377,24 @@ class Feed(Iterator[Batch]):
 
     def __init__(
         self,
-        owner: BaseInput,
+        maker: _Maker,
         plans: Iterator[order_lib.PlannedBatch],
-        all_replicas: int,
-        first_replica: int,
-        replicas: int,
-        train: bool,
+        data: str,
     ):
-        """Starts the threads. For the arguments see `BaseInput.Batches`, which calls this."""
-        self._maker = _Maker(owner, all_replicas, first_replica, replicas, train)
+        """Starts the threads. `BaseInput.Batches` calls this.
+
+        Args:
+          maker: of this worker's part of the batches.
+          plans: the batches to come.
+          data: the fingerprint that is kept in the states.
+        """
+        self._maker = maker
         self._plans = plans
+        self._state: dict[str, Any] = {'data': data} if data else {}
+        # Of what was served, not of what is made ahead: states do not depend on timing.
+        self._bad = maker.owner.BadIds()
         self._pool = concurrent.futures.ThreadPoolExecutor(
-            owner.params.num_batcher_threads, thread_name_prefix='input'
+            maker.owner.params.num_batcher_threads, thread_name_prefix='input'
         )
         self._pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
         self._Fill()
@@ -332,6 +413,11 @@ class Feed(Iterator[Batch]):
         except BaseException:
             self.Close()
             raise
+        self._bad.update(batch.bad_ids)
+        batch.num_bad = len(self._bad)
+        batch.state = {**batch.state, **self._state}
+        if self._bad:
+            batch.state['bad_records'] = sorted(self._bad)
         batch.wait_s = time.perf_counter() - begin
         return batch
 
@@ -374,11 +460,41 @@ class _Maker:
     train: bool
 
     def Make(self, plan: order_lib.PlannedBatch) -> Batch:
+        parts, bad = self.Parts(plan)
+        self.owner.Order(self.train).Ahead(plan.after)
+        return Batch(
+            plan.index,
+            plan.epoch,
+            plan.after,
+            parts,
+            len(plan.ids),
+            plan.num_tokens,
+            tuple(bad),
+        )
+
+    def Parts(self, plan: order_lib.PlannedBatch) -> tuple[list[nested_map.NestedMap], list[int]]:
+        """(arrays of each replica, ids of the examples that could not be read)."""
         rows = -(-len(plan.ids) // self.all_replicas)
-        parts = []
+        parts: list[nested_map.NestedMap] = []
+        bad: list[int] = []
         for replica in range(self.first_replica, self.first_replica + self.replicas):
             ids = [int(i) for i in plan.ids[replica :: self.all_replicas]]
             ids += [FILL] * (rows - len(ids))
             parts.append(self.owner._MakeRows(ids, plan, self.train))
-        self.owner.Order(self.train).Ahead(plan.after)
-        return Batch(plan.index, plan.epoch, plan.after, parts, len(plan.ids), plan.num_tokens)
+            bad += [i for i, found in zip(ids, parts[-1].id.tolist()) if i != found]
+        return parts, bad
+
+
+def ParamsLike(
+    cls: Any, dataset: hyperparams.InstantiableParams, **values: Any
+) -> hyperparams.InstantiableParams:
+    """Params of an input that reads files of one's own as a dataset reads its own.
+
+    Args:
+      cls: the input.
+      dataset: Params that lend all values under keys that both have: tokenizer, batch size, ...
+      **values: what is not lent.
+    """
+    p = cls.Params().Set(**values)
+    shared = [key for key in p.GetKeys() if key in dataset and key not in values]
+    return p.Set(**{key: dataset.Get(key) for key in shared})

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
@@ -27,7 +26,7 @@ _HEAD, _TAIL = 12, 4  # bytes around each payload: length and its CRC, CRC of th
 
 def SidecarPath(path: str) -> str:
     """Where the sidecar of a TFRecord file stands."""
-    return path + '.index.npz'
+    return path + source.SIDECAR
 
 
 class RecordSource(source.Source):
@@ -81,9 +80,8 @@ class RecordSource(source.Source):
         shard, record = self._Find(index)
         car = self._cars[shard]
         size = int(car.sizes[record])
-        data = os.pread(self._files[shard], _HEAD + size, int(car.offsets[record]))
-        if len(data) < _HEAD + size:
-            raise source.BadRecordError(f'{self.Where(index)}: the file ends within it.')
+        offset = int(car.offsets[record])
+        data = source.ReadAt(self._files[shard], _HEAD + size, offset, self.Where, index)
         payload = data[_HEAD:]
         if struct.unpack('<Q', data[:8])[0] != size or zlib.crc32(payload) != car.checksums[record]:
             raise source.BadRecordError(f'{self.Where(index)}: CRC does not match.')
@@ -129,13 +127,16 @@ class _Sidecar:
                 self.head = json.loads(arrays['head'].tobytes().decode('utf-8'))
                 self.offsets, self.sizes = arrays['offsets'], arrays['sizes']
                 self.checksums, self.lengths = arrays['checksums'], arrays['lengths']
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            if self.head['version'] == _VERSION:
+                self._Check()
+        except Exception as error:  # NumPy and zipfile know many ways to fail on damaged bytes
+            reason = ' '.join(str(error).split()) or type(error).__name__
             raise ValueError(
-                f'{name} is damaged ({error}). Make it and its data file again.'
+                f'{name} is damaged ({reason}). Make it and its data file again.'
             ) from None
-        if self.head.get('version') != _VERSION:
+        if self.head['version'] != _VERSION:
             raise ValueError(
-                f'{name} has version {self.head.get("version")}, wanted {_VERSION}. '
+                f'{name} has version {self.head["version"]}, wanted {_VERSION}. '
                 'Prepare the data again.'
             )
         if size < self.head['file_size']:
@@ -151,6 +152,25 @@ class _Sidecar:
                 f'{path} has changed since its sidecar was written: {size:,} bytes, where the '
                 f'sidecar says {self.head["file_size"]:,}. Make both again.'
             )
+
+    def _Check(self) -> None:
+        """Raises an error if the parts do not fit each other."""
+        count, names = len(self.offsets), self.head['length_names']
+        arrays = (self.offsets, self.sizes, self.checksums, self.lengths)
+        shapes = [(count,), (count,), (count,), (count, len(names))]
+        if [a.shape for a in arrays] != shapes or not all(a.dtype.kind in 'iu' for a in arrays):
+            raise ValueError('its arrays do not fit each other')
+        ends = self.offsets + _HEAD + self.sizes.astype(np.int64) + _TAIL
+        if not count or self.offsets[0] or (self.offsets[1:] != ends[:-1]).any():
+            raise ValueError('its records do not follow one another')
+        if ends[-1] != self.head['file_size']:
+            raise ValueError(f'its records end at byte {ends[-1]:,}')
+        if (self.lengths < 0).any():
+            raise ValueError(
+                f'record {int(np.argmax((self.lengths < 0).any(axis=1))):,} has a length below 0'
+            )
+        if not isinstance(self.head['meta'], dict) or not all(isinstance(n, str) for n in names):
+            raise ValueError('its header is no header')
 
 
 class ShardWriter:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import glob
 import gzip
 import hashlib
-import mmap
 import os
 import shutil
+import sys
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +24,7 @@ from absl import logging
 
 from lingvo_lite.inputs import cache
 
+SIDECAR = '.index.npz'  # what the names of sidecars end with, see `records`
 _BLOCK = 1 << 24  # bytes that are looked at in one go
 _data_dir: Optional[str] = None
 
@@ -58,18 +59,22 @@ def FindDataFiles(pattern: str, prepared_by: str = '') -> list[str]:
     """The absolute paths that match a pattern such as 'wmt/train-*.tfrecord', sorted.
 
     The first folder with a match is taken; see `FindData`. Several patterns are separated by
-    commas.
+    commas. Sidecars of records match nothing.
 
     Raises:
       FileNotFoundError: if a pattern matches nothing.
     """
     paths = []
     for part in pattern.split(','):
-        found = _Search(part.strip(), lambda path: sorted(glob.glob(path)))
+        found = _Search(part.strip(), _Matches)
         if not found:
             raise FileNotFoundError(_NotFound(part.strip(), prepared_by))
         paths += found
     return paths
+
+
+def _Matches(pattern: str) -> list[str]:
+    return [path for path in sorted(glob.glob(pattern)) if not path.endswith(SIDECAR)]
 
 
 def _Folders() -> list[tuple[str, str]]:
@@ -108,15 +113,27 @@ class BadRecordError(ValueError):
 
 
 class BadRecords:
-    """Counts the bad records of an input and stops it when they are more than `limit`."""
+    """Counts the bad records of an input and stops it when they are more than `limit`.
 
-    def __init__(self, limit: int, total: int):
-        self._limit, self._total = limit, total
-        self._ids: set[int] = set()
+    Attributes:
+      ids: of the bad records met so far.
+    """
+
+    def __init__(self, limit: int, total: int, ids: Optional[set[int]] = None, first: int = 0):
+        """Counts from what is known already.
+
+        Args:
+          limit: how many are allowed.
+          total: number of records, for messages.
+          ids: of those known already; this set grows. Windows of a stream share one.
+          first: added to an index before it is counted: where a window begins in its stream.
+        """
+        self.ids: set[int] = set() if ids is None else ids
+        self._limit, self._total, self._first = limit, total, first
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     def Note(self, index: int, error: BadRecordError) -> None:
         """Counts and logs a bad record, once however often it is read.
@@ -125,10 +142,10 @@ class BadRecords:
           BadRecordError: if there are too many.
         """
         with self._lock:
-            if index in self._ids:
+            if self._first + index in self.ids:
                 return
-            self._ids.add(index)
-            count = len(self._ids)
+            self.ids.add(self._first + index)
+            count = len(self.ids)
         text = f'{error} {count:,} of {self._total:,} records skipped'
         if count > self._limit:
             raise BadRecordError(
@@ -138,9 +155,17 @@ class BadRecords:
 
 
 class Source:
-    """Records that can be read in any order, by any thread."""
+    """Records that can be read in any order, by any thread.
+
+    Attributes:
+      name: of the file, or of the first and how many more there are.
+      first: where this begins, if it is a window of a stream; else 0.
+      bad_ids: the bad records of all windows of its stream, as `BadRecords` shares them.
+    """
 
     name: str
+    first = 0
+    bad_ids: Optional[set[int]] = None
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -163,24 +188,39 @@ class Source:
 
 
 class MemorySource(Source):
-    """Records in a list."""
+    """Records in a list. One that could not be read is the error that says why."""
 
-    def __init__(self, records: Sequence[Union[str, bytes]], name: str = 'memory'):
-        self.name = name
+    def __init__(
+        self,
+        records: Sequence[Union[str, bytes, BadRecordError]],
+        name: str = 'memory',
+        first: int = 0,
+        bad_ids: Optional[set[int]] = None,
+    ):
+        """Keeps the records; `first` and `bad_ids` as in `Source`."""
+        self.name, self.first, self.bad_ids = name, first, bad_ids
         self._records = records
 
     def __len__(self) -> int:
         return len(self._records)
 
     def Get(self, index: int) -> Union[str, bytes]:
-        """Record `index`."""
-        return self._records[index]
+        """Record `index`. Raises BadRecordError if an error stands in its place."""
+        record = self._records[index]
+        if isinstance(record, BadRecordError):
+            raise BadRecordError(str(record))
+        return record
+
+    def Where(self, index: int) -> str:
+        """Name and number of the record, in its stream if this is a window of one."""
+        return f'{self.name}, record {self.first + index:,}'
 
     def Fingerprint(self) -> str:
         """A hash of all records."""
         digest = hashlib.blake2b(digest_size=12)
         for record in self._records:
-            data = record if isinstance(record, bytes) else record.encode('utf-8', 'surrogatepass')
+            text = record if isinstance(record, (bytes, str)) else f'bad: {record}'
+            data = text if isinstance(text, bytes) else text.encode('utf-8', 'surrogatepass')
             digest.update(len(data).to_bytes(8, 'little') + data)
         return digest.hexdigest()
 
@@ -190,8 +230,9 @@ class LineSource(Source):
 
     A line ends at \n alone (as for wc and every aligner; str.splitlines would also cut at U+2028
     and so shift a translation against its source); an \r before it is dropped, and so is a byte
-    order mark in front of the first line. The file is mapped, not read into memory. A .gz file is
-    unpacked into the cache folder once.
+    order mark in front of the first line. The file is not kept in memory. It is read, not mapped:
+    reading a mapped file that somebody shortens ends the process. A .gz file is unpacked into the
+    cache folder once.
     """
 
     def __init__(self, path: str):
@@ -202,23 +243,30 @@ class LineSource(Source):
 
         Raises:
           FileNotFoundError: if there is none.
-          ValueError: if it is empty, or a .gz file that is cut short.
+          ValueError: if it is empty or no file, or a .gz file that is cut short.
         """
         self.name = path
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError(f'{path} is no regular file, so its lines cannot be found by number.')
         self.path = _Unpacked(path)
-        with open(self.path, 'rb') as file:
-            if not os.fstat(file.fileno()).st_size:
-                raise ValueError(f'{path} is empty: it holds no line.')
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        data = np.frombuffer(self._data, np.uint8)
-        ends = [
-            first + np.flatnonzero(data[first : first + _BLOCK] == 10)
-            for first in range(0, len(data), _BLOCK)
-        ]
-        if data[-1] != 10:
-            ends.append(np.array([len(data)]))
+        self._file = os.open(self.path, os.O_RDONLY)
+        digest = hashlib.blake2b(digest_size=12)
+        self._size, ends, last = 0, [], 10
+        while block := os.pread(self._file, _BLOCK, self._size):
+            digest.update(block)
+            ends.append(self._size + np.flatnonzero(np.frombuffer(block, np.uint8) == 10))
+            self._size += len(block)
+            last = block[-1]
+        if not self._size:
+            raise ValueError(f'{path} is empty: it holds no line.')
+        if last != 10:
+            ends.append(np.array([self._size]))
         self._ends = np.concatenate(ends)
-        self._fingerprint = ''
+        self._fingerprint = digest.hexdigest()
+
+    def __del__(self) -> None:
+        if hasattr(self, '_file'):
+            os.close(self._file)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -227,10 +275,17 @@ class LineSource(Source):
         """Line `index`, without its end.
 
         Raises:
-          BadRecordError: if it is not UTF-8.
+          BadRecordError: if it is not UTF-8, or the file is not what it was when it was opened.
         """
-        start = self._Start(index)
-        line = self._data[start : int(self._ends[index])]
+        start, end = self._Start(index), int(self._ends[index])
+        # With its end, which the last line may lack.
+        line = ReadAt(self._file, min(end + 1, self._size) - start, start, self.Where, index)
+        if line.find(b'\n') not in (end - start, -1) or (line[-1:] != b'\n' and end < self._size):
+            raise BadRecordError(
+                f'{self.Where(index)}: its end is not where it was when the file was opened; the '
+                'file has changed.'
+            )
+        line = line[: end - start]
         try:
             text = line.decode('utf-8')
         except UnicodeDecodeError as error:
@@ -247,15 +302,65 @@ class LineSource(Source):
         return f'{self.name}, line {index + 1:,} (byte {self._Start(index):,})'
 
     def Fingerprint(self) -> str:
-        """A hash of the bytes of the (unpacked) file."""
-        if not self._fingerprint:
-            self._fingerprint = _FileHash(self.path)
+        """A hash of the bytes of the (unpacked) file, as they were when it was opened."""
         return self._fingerprint
 
     def _Start(self, index: int) -> int:
         if not 0 <= index < len(self._ends):
             raise IndexError(f'{self.name} has {len(self):,} lines, asked for number {index:,}.')
         return int(self._ends[index - 1]) + 1 if index else 0
+
+
+def ReadAt(file: int, size: int, offset: int, where: Callable[[int], str], index: int) -> bytes:
+    """`size` bytes of an open file from `offset` on.
+
+    Args:
+      file: its descriptor.
+      size: in bytes.
+      offset: in bytes.
+      where: `Source.Where`, for messages.
+      index: of the record that is read, for `where`.
+
+    Raises:
+      BadRecordError: if the file ends before, or the disk does not give them.
+    """
+    data = b''
+    while len(data) < size:
+        try:
+            more = os.pread(file, size - len(data), offset + len(data))
+        except OSError as error:
+            raise BadRecordError(
+                f'{where(index)}: it cannot be read: {error.strerror or error}.'
+            ) from None
+        if not more:
+            raise BadRecordError(f'{where(index)}: the file ends within it.')
+        data = data + more if data else more
+    return data
+
+
+def StandardInput() -> Iterator[Union[str, BadRecordError]]:
+    r"""Lines of standard input, UTF-8 and ended by \n whatever the locale says.
+
+    A line that is not UTF-8 comes as the error that says so.
+    """
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode('utf-8').rstrip('\r\n')
+        except UnicodeDecodeError as error:
+            yield BadRecordError(
+                f'standard input, line {number:,}: not UTF-8 '
+                f'({error.reason} 0x{line[error.start]:02x}).'
+            )
+
+
+def FileLines(path: str) -> Iterator[Union[str, BadRecordError]]:
+    """The lines of a file as `LineSource` gives them; a bad one as the error that says why."""
+    lines = LineSource(path)
+    for i in range(len(lines)):
+        try:
+            yield lines.Get(i)
+        except BadRecordError as error:
+            yield error
 
 
 def _Unpacked(path: str) -> str:
@@ -292,11 +397,14 @@ class IterableSource:
     iterable gives the same records again).
     """
 
-    def __init__(self, open_records: Callable[[], Iterable[Union[str, bytes]]], name: str):
+    def __init__(
+        self, open_records: Callable[[], Iterable[Union[str, bytes, BadRecordError]]], name: str
+    ):
         """Opens nothing yet.
 
         Args:
-          open_records: gives the records from the first one on, each time it is called.
+          open_records: gives the records from the first one on, each time it is called; an error
+            in the place of one that cannot be read.
           name: for error messages.
         """
         self.name = name
@@ -307,10 +415,14 @@ class IterableSource:
 
             records a b c d e, size 2, start 1  ->  [c d], [e]
 
+        They count their bad records together: `max_bad_records` is of the whole stream.
+
         Raises:
-          BadRecordError: if a record is not UTF-8.
+          BadRecordError: if reading the iterable itself fails because text is not UTF-8.
         """
-        count, window = 0, []
+        count = 0
+        window: list[Union[str, bytes, BadRecordError]] = []
+        bad_ids: set[int] = set()
         records = iter(self._open())
         while True:
             try:
@@ -326,7 +438,7 @@ class IterableSource:
             if count > start * size:
                 window.append(record)
             if len(window) == size:
-                yield MemorySource(window, self.name)
+                yield MemorySource(window, self.name, count - size, bad_ids)
                 window = []
         if window:
-            yield MemorySource(window, self.name)
+            yield MemorySource(window, self.name, count - len(window), bad_ids)

@@ -1,4 +1,4 @@
-"""Speech inputs: utterances with transcripts, and audio files of one's own to recognize.
+"""Speech input: utterances with transcripts.
 
 Fields of a batch, for b rows, n samples and t target tokens, padding included:
 
@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
-import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -28,143 +27,24 @@ from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.inputs import (
-    audio,
-    audio_headers,
     cache,
     order,
     perturbation,
-    pipeline,
     source,
+    speech_files,
     token_table,
     tokenizers,
     utterances,
+    waveform_input,
 )
 
-FRAMES_A_SECOND = 100
-_KEPT_SAMPLES = 1 << 26  # decoded audio that is kept in memory: 256 MB, 70 minutes at 16 kHz
+# Callers find what reads speech in one place.
+SpeechFilesInput = speech_files.SpeechFilesInput
+OpenPaths = speech_files.OpenPaths
+FindAudioFiles = speech_files.FindAudioFiles
 
 
-class _SpeechInput(pipeline.BaseInput):
-    """What inputs of speech share: decoding, lengths, laying out."""
-
-    side_names = ('source',)
-
-    @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
-        """Params of this class."""
-        p = super().Params()
-        p.Define('sample_rate', 16000, 'Rate in hertz that all audio is brought to.')
-        p.Define(
-            'tokenizer',
-            tokenizers.ByteTokenizer.Params(),
-            'Turns transcripts into ids.',
-            bound=tokenizers.BaseTokenizer,
-        )
-        return p
-
-    @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
-        """Raises ConfigError if values do not fit."""
-        super().Check(p)
-        if p.sample_rate < FRAMES_A_SECOND or p.sample_rate % FRAMES_A_SECOND:
-            raise hyperparams.Fail(
-                p,
-                f'sample_rate must be a multiple of {FRAMES_A_SECOND} hertz, got {p.sample_rate}.',
-                'sample_rate',
-            )
-
-    def __init__(self, params: hyperparams.InstantiableParams, held: utterances.Utterances):
-        super().__init__(params)
-        audio.CheckNative()
-        self.tokenizer: tokenizers.BaseTokenizer = params.tokenizer.Instantiate()
-        self._held = held
-        self._bad = source.BadRecords(params.max_bad_records, len(held))
-        self._kept: dict[tuple[int, fractions.Fraction], np.ndarray] = {}
-        total = self._Samples(np.arange(len(held)), fractions.Fraction(1)).sum()
-        self._keeps = total * self._NumSpeeds() <= _KEPT_SAMPLES
-
-    def NumExamples(self) -> int:
-        """Number of utterances, those that training skips included."""
-        return len(self._held)
-
-    def Vocabulary(self) -> str:
-        """The tokenizer's fingerprint."""
-        return self.tokenizer.Fingerprint()
-
-    def Where(self, index: int) -> str:
-        """File and record of an utterance."""
-        return self._held.Where(index)
-
-    def Waveform(self, index: int) -> np.ndarray:
-        """The audio of an utterance as it is, float32 [samples] in [-1, 1] at params.sample_rate.
-
-        Raises:
-          BadRecordError: if it cannot be read.
-        """
-        return self._Read(index, fractions.Fraction(1))[0]
-
-    def _NumSpeeds(self) -> int:
-        return 1
-
-    def _Text(self, index: int) -> tuple[str, str]:
-        if not 0 <= index < len(self._held):
-            raise IndexError(f'{self._held.name} has {len(self._held):,} utterances, not {index}.')
-        return self._held.Text(int(index))
-
-    def _Ratio(self, rate: int, speed: fractions.Fraction) -> fractions.Fraction:
-        """Samples that come out for each that goes in."""
-        return fractions.Fraction(self.params.sample_rate, rate) / speed
-
-    def _Samples(self, ids: np.ndarray, speed: fractions.Fraction) -> np.ndarray:
-        """[ids] samples after resampling at that speed."""
-        held = self._held
-        counts = np.zeros(len(ids), np.int64)
-        for rate in np.unique(held.sample_rates[ids]):
-            ratio = self._Ratio(int(rate), speed)
-            own = held.sample_rates[ids] == rate
-            # ceil(samples * ratio), which is what resampling makes
-            scaled = held.samples[ids][own] * ratio.numerator
-            counts[own] = -(-scaled // ratio.denominator)
-        return counts
-
-    def _Frames(self, samples: np.ndarray) -> np.ndarray:
-        return -(-samples * FRAMES_A_SECOND // self.params.sample_rate)
-
-    def _Lengths(self, train: bool) -> np.ndarray:
-        del train
-        ids = np.arange(len(self._held))
-        return self._Frames(self._Samples(ids, fractions.Fraction(1)))[:, None]
-
-    def _Read(self, index: int, speed: fractions.Fraction) -> tuple[np.ndarray, str]:
-        """Waveform at a speed, and transcript. Of small corpora all waveforms stay in memory."""
-        kept = self._kept.get((index, speed))
-        if kept is not None:
-            return kept, self._held.Text(index)[1]
-        found = self._held.Get(index)
-        where = self._held.Where(index)
-        rate, waveform = audio.Decode(found.audio, where, found.samples)
-        if rate != self._held.sample_rates[index]:
-            raise source.BadRecordError(
-                f'{where}: it has {rate:,} Hz, its index says {self._held.sample_rates[index]:,}.'
-            )
-        waveform = audio.Convert(waveform, self._Ratio(rate, speed))
-        waveform.setflags(write=False)
-        if self._keeps:
-            self._kept[index, speed] = waveform
-        return waveform, found.transcript
-
-    def _Waveforms(self, rows: Sequence[Optional[np.ndarray]], frames: int) -> Any:
-        """source.*; a row None is silence of no length."""
-        samples = frames * self.params.sample_rate // FRAMES_A_SECOND
-        waveform = np.zeros((len(rows), samples), np.float32)
-        for row, own in enumerate(rows):
-            if own is not None:
-                waveform[row, : len(own)] = own
-        counts = [0 if own is None else len(own) for own in rows]
-        return nested_map.NestedMap(waveform=waveform, num_samples=np.array(counts, np.int32))
-
-
-class SpeechInput(_SpeechInput):
+class SpeechInput(waveform_input.WaveformInput):
     """Utterances with transcripts, from TFRecord files or from a manifest of audio files.
 
     Utterances without a transcript are not trained on; in evaluation they are kept, so that scores
@@ -290,7 +170,8 @@ class SpeechInput(_SpeechInput):
         return ' '.join(text.split())
 
     def _Usable(self, train: bool) -> np.ndarray:
-        empty = self._held.characters == 0
+        usable = super()._Usable(train)
+        empty = usable & (self._held.characters == 0)
         if empty.any():
             logging.warning(
                 '%s of %s utterances have an empty transcript%s. First: %s.',
@@ -299,13 +180,14 @@ class SpeechInput(_SpeechInput):
                 self.Where(int(np.argmax(empty))),
             )
         if not train:
-            return np.ones(len(empty), bool)
+            return usable
+        usable &= ~empty
         most = self.params.target_max_length
         if most is None:
-            return ~empty
+            return usable
         tokens = self._TokenCounts() + 1
-        self._Warn(~empty & (tokens > most), tokens, 'transcript is', most)
-        return ~empty & (tokens <= most)
+        self._Warn(usable & (tokens > most), tokens, 'transcript is', most)
+        return usable & (tokens <= most)
 
     def _TokenCounts(self) -> np.ndarray:
         """[utterances] tokens of the transcripts, which are all read for it, once."""
@@ -364,7 +246,7 @@ class SpeechInput(_SpeechInput):
             try:
                 wave, transcript = self._Read(i, self._Speed(i, plan, train))
             except source.BadRecordError as error:
-                self._bad.Note(i, error)
+                self._NoteBad(i, error)
                 continue
             if train and p.noise_decibels:
                 draw = (p.random_seed, plan.source_epoch, i)
@@ -392,82 +274,3 @@ def _Targets(rows: Sequence[Optional[Sequence[int]]]) -> nested_map.NestedMap:
             ids[i, : len(row) + 1] = [tokenizers.BOS_ID, *row]
     paddings = (np.arange(length) >= counts[:, None]).astype(np.float32)
     return nested_map.NestedMap(ids=ids, labels=labels, paddings=paddings, weights=1 - paddings)
-
-
-class SpeechFilesInput(_SpeechInput):
-    """Audio files without transcripts: what `decoder --input=FILE|-` reads.
-
-    FILE is one audio file, or a text file that names audio files, a path a line. Batches have no
-    `target`; `Strings` gives the path as `source`.
-
-        for paths in speech.OpenPaths('talk.flac').Windows(1000):
-            for batch in p.Instantiate(lines=paths).Batches(train=False): ...
-    """
-
-    @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
-        """Params of this class."""
-        p = super().Params()
-        p.Define('source_file', '', "Path of an audio file, or of a list; '-' is standard input.")
-        return p
-
-    @classmethod
-    def FromParallel(
-        cls, parallel: hyperparams.InstantiableParams, source_file: str
-    ) -> hyperparams.InstantiableParams:
-        """Params that read `source_file` as an input of `parallel` Params reads its audio."""
-        p = cls.Params().Set(source_file=source_file)
-        shared = [key for key in p.GetKeys() if key in parallel and key != 'source_file']
-        return p.Set(**{key: parallel.Get(key) for key in shared})
-
-    def __init__(
-        self, params: hyperparams.InstantiableParams, lines: Optional[source.Source] = None
-    ):
-        """Reads the heads of the files.
-
-        Raises:
-          FileNotFoundError, ValueError: if the list is missing or empty.
-          BadRecordError: if a file is missing, empty, cut short, or no audio.
-        """
-        if lines is None:
-            paths, name = list(_Paths(params.source_file)), params.source_file
-        else:
-            paths, name = [str(lines.Get(i)) for i in range(len(lines))], lines.name
-        if not paths:
-            raise ValueError(f'{name} is empty: it names no audio file.')
-        super().__init__(params, utterances.FileUtterances(paths, name))
-
-    def Strings(self, index: int) -> nested_map.NestedMap:
-        """`source`, the path of a file. Raises IndexError if there is none; -1 is none."""
-        return nested_map.NestedMap(source=self._Text(index)[0])
-
-    def _Load(self, ids: Sequence[int], plan: order.PlannedBatch, train: bool) -> list[Any]:
-        del plan, train
-        return [self.Waveform(i) for i in ids]
-
-    def _Collate(self, examples: list[Any], padded: tuple[int, ...]) -> nested_map.NestedMap:
-        return nested_map.NestedMap(source=self._Waveforms(examples, padded[0]))
-
-
-def OpenPaths(path: str) -> source.IterableSource:
-    """The paths that an audio file (its own), a list of paths or standard input ('-') gives."""
-    return source.IterableSource(lambda: _Paths(path), path)
-
-
-def _Paths(path: str) -> Iterator[str]:
-    if path == '-':
-        yield from (line.strip() for line in sys.stdin if line.strip())
-        return
-    if _IsAudio(path):
-        yield path
-        return
-    lines = source.LineSource(path)
-    for i in range(len(lines)):
-        if lines.Get(i).strip():
-            yield lines.Get(i).strip()
-
-
-def _IsAudio(path: str) -> bool:
-    with open(path, 'rb') as file:
-        head = file.read(12)
-    return head[:4] in (b'fLaC', b'RIFF') or audio_headers.IsMp3(head)

@@ -16,9 +16,8 @@ Fields of a batch, for b rows, s source tokens and t target tokens, padding incl
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -71,7 +70,8 @@ class _TextInput(pipeline.BaseInput):
         super().__init__(params)
         self.tokenizer: tokenizers.BaseTokenizer = params.tokenizer.Instantiate()
         self._texts = texts
-        self._bad = source.BadRecords(params.max_bad_records, len(texts))
+        total = texts.first + len(texts)
+        self._bad = source.BadRecords(params.max_bad_records, total, texts.bad_ids, texts.first)
         self._tables: dict[bool, token_table.TokenTable] = {}
         self._lock = threading.Lock()
 
@@ -86,6 +86,13 @@ class _TextInput(pipeline.BaseInput):
     def Where(self, index: int) -> str:
         """File and record of an example."""
         return self._texts.Where(index)
+
+    def Fingerprint(self) -> str:
+        """A hash of the texts."""
+        return self._texts.Fingerprint()
+
+    def _Files(self) -> str:
+        return self._texts.name
 
     def Strings(self, index: int) -> nested_map.NestedMap:
         """The texts of an example, `source` and, where there is one, `target`.
@@ -150,7 +157,7 @@ class _TextInput(pipeline.BaseInput):
         try:
             return self._texts.Get(index)
         except source.BadRecordError as error:
-            self._bad.Note(index, error)
+            self._NoteBad(index, error)
             return None
 
     def _Load(self, ids: Sequence[int], plan: order.PlannedBatch, train: bool) -> list[Any]:
@@ -167,7 +174,22 @@ class _TextInput(pipeline.BaseInput):
                 sides.append(self._Sampled(column, plan, side))
             else:
                 sides.append(dict(zip(column, self.tokenizer.Encode(list(column.values())))))
-        return [[side[i] for side in sides] if i in texts else None for i in ids]
+        rows = ([side[i] for side in sides] if i in texts else None for i in ids)
+        return [self._Fitting(i, row, plan) for i, row in zip(ids, rows)]
+
+    def _Fitting(
+        self, index: int, row: Optional[list[Any]], plan: order.PlannedBatch
+    ) -> Optional[list[Any]]:
+        """The token ids of an example; None, and counted, if they are more than were planned."""
+        for name, tokens, padded in zip(self.side_names, row or (), plan.padded):
+            if len(tokens) >= padded:  # there is </s> too
+                error = source.BadRecordError(
+                    f'{self.Where(index)}: its {name} has {len(tokens):,} tokens, which its index '
+                    f'says are fewer than {padded:,}.'
+                )
+                self._NoteBad(index, error)
+                return None
+        return row
 
     def _Sampled(
         self, texts: dict[int, str], plan: order.PlannedBatch, side: int
@@ -300,9 +322,7 @@ class SourceTextInput(_TextInput):
         cls, parallel: hyperparams.InstantiableParams, source_file: str
     ) -> hyperparams.InstantiableParams:
         """Params that read `source_file` as an input of `parallel` Params reads its source."""
-        p = cls.Params().Set(source_file=source_file)
-        shared = [key for key in p.GetKeys() if key in parallel and key != 'source_file']
-        return p.Set(**{key: parallel.Get(key) for key in shared})
+        return pipeline.ParamsLike(cls, parallel, source_file=source_file)
 
     def __init__(
         self, params: hyperparams.InstantiableParams, lines: Optional[source.Source] = None
@@ -313,7 +333,7 @@ class SourceTextInput(_TextInput):
           FileNotFoundError, ValueError: if the file is missing or holds no line.
         """
         if lines is None and params.source_file == '-':
-            lines = source.MemorySource(list(_StandardInput()), 'standard input')
+            lines = source.MemorySource(list(source.StandardInput()), 'standard input')
             if not len(lines):
                 raise ValueError('standard input is empty: it holds no line.')
         elif lines is None:
@@ -326,6 +346,7 @@ class _SingleTexts(source.Source):
 
     def __init__(self, lines: source.Source):
         self.name, self._lines = lines.name, lines
+        self.first, self.bad_ids = lines.first, lines.bad_ids
         self.Where = lines.Where  # type: ignore[method-assign]
 
     def __len__(self) -> int:
@@ -343,22 +364,5 @@ class _SingleTexts(source.Source):
 def OpenLines(path: str) -> source.IterableSource:
     """The lines of a file, or of standard input if the path is '-', as they come."""
     if path == '-':
-        return source.IterableSource(_StandardInput, 'standard input')
-
-    def _Lines() -> Iterator[str]:
-        lines = source.LineSource(path)
-        return (lines.Get(i) for i in range(len(lines)))
-
-    return source.IterableSource(_Lines, path)
-
-
-def _StandardInput() -> Iterator[str]:
-    r"""Lines of standard input, UTF-8 and ended by \n whatever the locale says."""
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.decode('utf-8').rstrip('\r\n')
-        except UnicodeDecodeError as error:
-            raise source.BadRecordError(
-                f'standard input, line {number:,}: not UTF-8 '
-                f'({error.reason} 0x{line[error.start]:02x}).'
-            ) from None
+        return source.IterableSource(source.StandardInput, 'standard input')
+    return source.IterableSource(lambda: source.FileLines(path), path)

@@ -78,16 +78,35 @@ def Build(
 
     def _Write(path: str) -> None:
         arrays = _Scan()
+        if (arrays['counts'] < 0).any():
+            raise _HasBadRecords(arrays)
         with open(path, 'wb') as file:
             np.savez(file, **arrays)
+
+    def _Read(path: str) -> TokenTable:
+        with np.load(path, allow_pickle=False) as arrays:
+            table = TokenTable(arrays['counts'], arrays['ids'] if 'ids' in arrays else None)
+        if table.counts.shape != (count, sides):
+            raise ValueError(f'it is about {table.counts.shape} texts, not {(count, sides)}')
+        return table
 
     if fingerprint is None:
         arrays = _Scan()
         return TokenTable(arrays['counts'], arrays.get('ids'))
     encoding = tokenizer.SampleFingerprint() if sample else tokenizer.Fingerprint()
     key = cache.Key(_VERSION, fingerprint, encoding, sides, sample)
-    with np.load(cache.Produce(f'tokens/{key}.npz', _Write), allow_pickle=False) as arrays:
-        return TokenTable(arrays['counts'], arrays['ids'] if 'ids' in arrays else None)
+    try:
+        return cache.Load(f'tokens/{key}.npz', _Write, _Read)
+    except _HasBadRecords as bad:
+        return TokenTable(bad.arrays['counts'], bad.arrays.get('ids'))
+
+
+class _HasBadRecords(Exception):
+    """A table that is not kept: a file that is repaired has the fingerprint that it had before."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        super().__init__()
+        self.arrays = arrays
 
 
 def _Encoded(

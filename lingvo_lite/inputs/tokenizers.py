@@ -64,6 +64,14 @@ class BaseTokenizer:
         """The text of each sequence, up to its first </s>; special ids but unknown are left out."""
         return [self._Text(_Plain(row)) for row in ids]
 
+    def Tokens(self) -> list[str]:
+        """The text of each id; '' for those that are no text.
+
+        A token that begins a word has a space or a '\u2581' in front, unless the space is a token
+        of its own. What stands for no one text, such as the unknown, is '\ufffd' or '<unk>'.
+        """
+        raise NotImplementedError(f'{type(self).__name__}.Tokens')
+
     def Fingerprint(self) -> str:
         """A hash that is equal only if `Encode` gives the same ids for every text."""
         raise NotImplementedError
@@ -91,6 +99,10 @@ class ByteTokenizer(BaseTokenizer):
     def Encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
         return [[byte + NUM_SPECIAL for byte in text.encode('utf-8')] for text in texts]
+
+    def Tokens(self) -> list[str]:
+        """The characters of ASCII; a byte of a longer character is '\ufffd'."""
+        return [''] * NUM_SPECIAL + [chr(b) if b < 128 else '\ufffd' for b in range(256)]
 
     def Fingerprint(self) -> str:
         """Always the same."""
@@ -130,6 +142,10 @@ class CharacterTokenizer(BaseTokenizer):
     def Encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
         return [[self._ids.get(c, UNK_ID) for c in text] for text in texts]
+
+    def Tokens(self) -> list[str]:
+        """The characters."""
+        return ['', '', '', '\ufffd', *self._characters]
 
     def Fingerprint(self) -> str:
         """A hash of the characters."""
@@ -183,6 +199,10 @@ class WordTokenizer(BaseTokenizer):
     def Encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
         return [[self._ids.get(word, UNK_ID) for word in text.split()] for text in texts]
+
+    def Tokens(self) -> list[str]:
+        """The words, each with a space in front."""
+        return ['', '', '', *(f' {word}' for word in ['\ufffd', *self.params.words])]
 
     def Fingerprint(self) -> str:
         """A hash of the words."""
@@ -265,6 +285,13 @@ class SentencePieceTokenizer(BaseTokenizer):
         if not self.samples:
             return self.Encode(texts)
         return [self._SampleOne(text, seed) for text, seed in zip(texts, seeds)]
+
+    def Tokens(self) -> list[str]:
+        """The pieces; those that begin a word have a '\u2581' in front."""
+        model = self._processor
+        return [
+            '' if model.IsControl(i) else model.IdToPiece(i) for i in range(model.GetPieceSize())
+        ]
 
     def Fingerprint(self) -> str:
         """A hash of the model."""

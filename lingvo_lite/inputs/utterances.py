@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lingvo_lite.inputs import audio, cache, manifests, records, source
+from lingvo_lite.inputs import audio, cache, examples, manifests, records, source
 
 LENGTH_NAMES = ('samples', 'sample_rate', 'characters')  # columns of the sidecars
 _SHARD_END = re.compile(r'-\d+-of-\d+\.tfrecord$')
@@ -32,19 +32,12 @@ class Utterance(NamedTuple):
     sample_rate: int
 
 
+_KINDS = {'id': str, 'audio': bytes, 'transcript': str, 'samples': int, 'sample_rate': int}
+
+
 def Encode(utterance: Utterance) -> bytes:
     """The payload of a TFRecord: a tf.train.Example with the fields of the utterance."""
-    import tensorflow as tf
-
-    def _Feature(value: Union[bytes, str, int]) -> Any:
-        if isinstance(value, int):
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-        data = value.encode('utf-8') if isinstance(value, str) else value
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
-
-    feature = {name: _Feature(value) for name, value in utterance._asdict().items()}
-    example = tf.train.Example(features=tf.train.Features(feature=feature))
-    return example.SerializeToString(deterministic=True)
+    return examples.Encode(utterance._asdict())
 
 
 def Decode(payload: bytes) -> Utterance:
@@ -53,20 +46,7 @@ def Decode(payload: bytes) -> Utterance:
     Raises:
       ValueError: if the payload is something else.
     """
-    import tensorflow as tf
-    from google.protobuf import message
-
-    try:
-        feature = tf.train.Example.FromString(payload).features.feature
-        return Utterance(
-            feature['id'].bytes_list.value[0].decode('utf-8'),
-            feature['audio'].bytes_list.value[0],
-            feature['transcript'].bytes_list.value[0].decode('utf-8'),
-            feature['samples'].int64_list.value[0],
-            feature['sample_rate'].int64_list.value[0],
-        )
-    except (message.DecodeError, IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f'no tf.train.Example with {Utterance._fields}: {error}') from None
+    return Utterance(**examples.Decode(payload, _KINDS))
 
 
 def Lengths(utterance: Utterance) -> tuple[int, int, int]:
@@ -78,8 +58,9 @@ class Utterances(source.Source):
     """Utterances that can be read in any order, by any thread.
 
     Attributes:
-      samples: [n] int64, of each channel, at sample_rates.
-      sample_rates: [n] int64, in hertz.
+      samples: [n] int64, of each channel, at sample_rates; 0 for an utterance that cannot be used,
+        for the reason that `Get` or `Problem` gives.
+      sample_rates: [n] int64, in hertz; 0 likewise.
       characters: [n] int64, of the transcript.
     """
 
@@ -93,6 +74,13 @@ class Utterances(source.Source):
     def Get(self, index: int) -> Utterance:
         """Utterance `index`. Raises BadRecordError if it cannot be read."""
         raise NotImplementedError
+
+    def Problem(self, index: int) -> source.BadRecordError:
+        """Why an utterance of no samples cannot be used."""
+        return source.BadRecordError(
+            f'{self.Where(index)}: its index says {self.samples[index]:,} samples at '
+            f'{self.sample_rates[index]:,} Hz.'
+        )
 
     def Text(self, index: int) -> tuple[str, str]:
         """Id and transcript of utterance `index`. Raises BadRecordError."""
@@ -133,9 +121,16 @@ class RecordUtterances(Utterances):
         split, own = self._Locate(index)
         payload = split.Get(own)
         try:
-            return Decode(payload)
+            found = Decode(payload)
         except ValueError as error:
             raise source.BadRecordError(f'{self.Where(index)}: {error}.') from None
+        known = (self.samples[index], self.sample_rates[index], self.characters[index])
+        for name, own, noted in zip(LENGTH_NAMES, Lengths(found), known):
+            if own != noted:
+                raise source.BadRecordError(
+                    f'{self.Where(index)}: it has {own:,} {name}, its index says {noted:,}.'
+                )
+        return found
 
     def Where(self, index: int) -> str:
         """File, record and byte."""
@@ -175,6 +170,16 @@ class ManifestUtterances(Utterances):
         entry = self._manifest.entries[index]
         return entry.id, entry.transcript
 
+    def Problem(self, index: int) -> source.BadRecordError:
+        """What is wrong with the audio file."""
+        try:
+            audio.ReadHeader(self._manifest.Find(index))
+        except FileNotFoundError as error:
+            return source.BadRecordError(f'{self.Where(index)}: {error}')
+        except source.BadRecordError as error:
+            return source.BadRecordError(f'{error} ({self.name}, line {index + 2:,})')
+        return super().Problem(index)
+
     def Where(self, index: int) -> str:
         """Audio file, manifest and line."""
         return f'{self._manifest.entries[index].file} ({self.name}, line {index + 2:,})'
@@ -187,20 +192,32 @@ class ManifestUtterances(Utterances):
 class FileUtterances(Utterances):
     """Audio files of one's own, without transcripts; their paths are their ids."""
 
-    def __init__(self, paths: Sequence[str], name: str):
-        """Reads the heads of the files.
+    def __init__(self, paths: source.Source):
+        """Reads the heads of the files. One that is missing or no audio has no samples.
 
-        Raises:
-          BadRecordError: if one is missing, empty, cut short, or no audio.
+        Args:
+          paths: their paths; records that cannot be read are bad utterances.
         """
-        self.name, self._paths = name, list(paths)
-        headers = [audio.ReadHeader(path) for path in self._paths]
-        self.sample_rates = np.array([h.rate for h in headers], np.int64)
-        self.samples = np.array(
-            [h.num_samples or len(audio.ReadFile(p, h.rate)) for h, p in zip(headers, paths)],
-            np.int64,
-        )
+        self.name, self.first, self.bad_ids = paths.name, paths.first, paths.bad_ids
+        self._problems: dict[int, source.BadRecordError] = {}
+        self._paths: list[str] = []
+        lengths = [self._Open(paths, i) for i in range(len(paths))]
+        self.samples, self.sample_rates = np.array(lengths, np.int64).reshape(-1, 2).T
         self.characters = np.zeros(len(self._paths), np.int64)
+
+    def _Open(self, paths: source.Source, index: int) -> tuple[int, int]:
+        """(samples, rate) of a file."""
+        self._paths.append(paths.Where(index))
+        try:
+            self._paths[index] = paths.Get(index)
+            return manifests.Length(self._paths[index])
+        except source.BadRecordError as error:
+            self._problems[index] = error
+            return 0, 0
+
+    def Problem(self, index: int) -> source.BadRecordError:
+        """What was wrong with the head of the file."""
+        return self._problems[index]
 
     def Get(self, index: int) -> Utterance:
         """The file."""

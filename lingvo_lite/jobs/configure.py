@@ -146,7 +146,7 @@ def BuildInput(params: Any, train: bool) -> Any:
     try:
         inputs = params.Instantiate()
         inputs.Order(train)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if isinstance(error, hyperparams.ConfigError):
             raise
         raise hyperparams.ConfigError(str(error)) from error

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
-
-import numpy as np
 
 from lingvo_lite.jobs import results, runtime
 from lingvo_lite.nested_map import NestedMap
@@ -41,7 +39,7 @@ class DecodingPass:
         Args:
           task: its variables hold the weights when `Run` is called.
           devices: where to compute.
-          inputs: the dataset.
+          inputs: the dataset; None if each call of `Decode` brings its own.
           substitutes: from `Learner.Substitutes`, to decode with the moving averages.
           others: further tasks, with other weights, that make an ensemble with the first.
         """
@@ -52,13 +50,19 @@ class DecodingPass:
         self._painter = evaluation.OnReplicas(
             task, devices.strategy, self._Pictures, 'Pictures', substitutes
         )
+        self._prepared = False
+        self._heard = False  # Pictures change from checkpoint to checkpoint, what is said does not.
+        if inputs is not None:
+            self._Prepare(inputs)
 
-    def Run(self, stop: threading.Event) -> Optional[results.Pass]:
-        """Goes through the dataset; None if `stop` was set meanwhile."""
+    def Run(
+        self, stop: threading.Event, beat: Callable[[], None] = lambda: None
+    ) -> Optional[results.Pass]:
+        """Goes through the dataset; None if `stop` was set meanwhile. Calls `beat` each batch."""
         begin = time.perf_counter()
         metrics = self._task.CreateDecoderMetrics()
         records: list[dict[str, Any]] = []
-        pictures: Optional[dict[str, np.ndarray]] = None
+        shown: Optional[NestedMap] = None
         limit = self._task.params.eval.decoder_samples_per_summary
         with self._inputs.Batches(
             replicas=self._devices.replicas, train=False, num_samples=limit
@@ -66,17 +70,23 @@ class DecodingPass:
             for batch in feed:
                 if stop.is_set():
                     return None
+                beat()
                 records += self.Decode(batch.replicas, self._inputs, metrics)
-                if pictures is None:
-                    pictures = self._Paint(batch.replicas)
+                if shown is None:
+                    shown = self._Paint(batch.replicas)
         records.sort(key=lambda record: record['id'])
         seconds = time.perf_counter() - begin
         values: dict[str, Any] = {}
         for metric in metrics.values():
             values.update(metric.Summary())
         values['examples'] = len(records)
+        if self._inputs.BadIds():
+            values['bad_records'] = len(self._inputs.BadIds())
         values['seconds'] = round(seconds, 3)
-        return results.Pass(values, records, pictures)
+        shown = shown or NestedMap(pictures={}, sounds={})
+        sounds = {} if self._heard else shown.sounds
+        self._heard = True
+        return results.Pass(values, records, shown.pictures, sounds)
 
     def Decode(
         self, batches: Sequence[NestedMap], inputs: Any, metrics: Any
@@ -88,6 +98,7 @@ class DecodingPass:
           inputs: where the examples' strings are.
           metrics: to update; None if there are no references.
         """
+        self._Prepare(inputs)
         records = []
         for batch, decoded in zip(batches, self._decoder.DecodeStep(batches)):
             kept = batch.row_weight > 0
@@ -98,19 +109,30 @@ class DecodingPass:
                 records += self._task.PostProcessDecodeOut(rows, inputs, metrics)
         return records
 
+    def _Prepare(self, inputs: Any) -> None:
+        if not self._prepared:
+            with self._devices.strategy.scope():
+                self._task.PrepareDecode(inputs)
+            self._prepared = True
+
     def _Pictures(self, batch: NestedMap) -> NestedMap:
-        """In the graph: {name: [rows, height, width]}."""
+        """In the graph: what `BaseTask.Summaries` returns for the first rows."""
         few = batch.Transform(lambda value: value[:_PICTURES])
         return self._task.Summaries(self._task.ComputePredictions(few), few)
 
-    def _Paint(self, batches: Sequence[NestedMap]) -> dict[str, np.ndarray]:
-        """Pictures of the first examples of a batch, if the task draws any."""
+    def _Paint(self, batches: Sequence[NestedMap]) -> NestedMap:
+        """`pictures` and `sounds` of the first examples of a batch, if the task has any."""
+        found = NestedMap(pictures={}, sounds={})
         if type(self._task).Summaries is BaseTask.Summaries:
-            return {}
+            return found
         first = batches[0]
         rows = min(_PICTURES, int((first.row_weight > 0).sum()))
-        return {
-            f'{name}/{int(first.id[row])}': value[row]
-            for name, value in self._painter(batches)[0].FlattenItems()
-            for row in range(rows)
-        }
+        for name, value in self._painter(batches)[0].items():
+            for row in range(rows):
+                own = f'{name}/{int(first.id[row])}'
+                if isinstance(value, NestedMap):
+                    samples = value.waveform[row, : value.num_samples[row]]
+                    found.sounds[own] = results.Sound(samples, int(value.sample_rate[row]))
+                else:
+                    found.pictures[own] = value[row]
+        return found

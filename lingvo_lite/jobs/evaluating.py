@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Optional
 
 from lingvo_lite.jobs import results, runtime
@@ -31,8 +32,10 @@ class EvaluationPass:
         self._inputs = inputs
         self._evaluator = evaluation.Evaluator(task, devices.strategy, substitutes)
 
-    def Run(self, stop: threading.Event) -> Optional[results.Pass]:
-        """Goes through the dataset; None if `stop` was set meanwhile."""
+    def Run(
+        self, stop: threading.Event, beat: Callable[[], None] = lambda: None
+    ) -> Optional[results.Pass]:
+        """Goes through the dataset; None if `stop` was set meanwhile. Calls `beat` each batch."""
         begin = time.perf_counter()
         found: dict[str, mean.Mean] = {}
         terms = set()
@@ -44,19 +47,22 @@ class EvaluationPass:
             for batch in feed:
                 if stop.is_set():
                     return None
+                beat()
                 result = self._evaluator.EvalStep(batch.replicas)
                 terms.update(result.terms)
                 for name, (total, weight) in {**result.terms, **result.metrics}.items():
                     if name not in found:
                         found[name] = _MetricFor(name)
                     found[name].Update(total / weight if weight else 0.0, weight)
-                examples += batch.num_examples
+                examples += batch.num_examples - len(batch.bad_ids)
         values: dict[str, Any] = {}
         if 'loss' not in found:
             values['loss'] = sum(self._Weight(name) * found[name].value for name in sorted(terms))
         for name in sorted(found):
             values.update(found[name].Summary())
         values['examples'] = examples
+        if self._inputs.BadIds():
+            values['bad_records'] = len(self._inputs.BadIds())
         values['seconds'] = round(time.perf_counter() - begin, 3)
         return results.Pass(values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lingvo_lite.inputs import pipeline, source
+from lingvo_lite.jobs import mishaps
 from lingvo_lite.runs import checkpoints, saving
 from lingvo_lite.training import first_bad_layer
 
@@ -13,6 +14,7 @@ EXPECTED = (
     checkpoints.MismatchError,
     saving.SaveError,
     first_bad_layer.NotFiniteError,
-    FileNotFoundError,
-    PermissionError,
+    mishaps.LostWorkerError,
+    mishaps.RemovedError,
+    OSError,  # of a file, which its text names
 )

@@ -22,6 +22,7 @@ class Interval:
         self._examples = 0
         self._waits: list[float] = []
         self._epoch = 0
+        self._num_bad = 0
 
     def __len__(self) -> int:
         return len(self._results)
@@ -38,6 +39,7 @@ class Interval:
         self._examples += batch.num_examples
         self._waits.append(batch.wait_s)
         self._epoch = batch.epoch
+        self._num_bad = batch.num_bad
 
     def Pause(self, seconds: float) -> None:
         """Takes the time of an evaluation out of the speeds."""
@@ -66,6 +68,8 @@ class Interval:
         for name in ('regularization', 'loss_scale'):
             if name in last:
                 values[name] = last[name]
+        if self._num_bad:
+            values['bad_records'] = self._num_bad
         seconds = max(time.perf_counter() - self._begin - self._paused, 1e-9)
         wait = sum(self._waits)
         values.update(
@@ -99,6 +103,7 @@ def Line(step: int, end: int, values: dict[str, Any]) -> str:
         f'lr {rate:.3g}' if rate is not None else '',
         f'loss scale {values["loss_scale"]:g}' if 'loss_scale' in values else '',
         f'{values["skipped"]} skipped' if values['skipped'] else '',
+        f'{values["bad_records"]:,} bad records' if 'bad_records' in values else '',
         f'{values["steps_per_second"]:.2f} steps/s',
         f'{values["tokens_per_second"]:,.0f} tokens/s',
         f'input wait {values["input_wait_ms"]:.1f} ms ({100 * values["input_wait_share"]:.0f}%)',

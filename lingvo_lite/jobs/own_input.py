@@ -39,7 +39,8 @@ def Run(
         another one is chosen.
       dataset: that lends its tokenizer and batch size; None for Train.
       read_from: a line file, or '-' for standard input. Where the dataset is speech the lines are
-        paths of audio files, or FILE is one itself.
+        paths of audio files; and it may be an audio file itself, a folder of them, or a pattern
+        such as 'talks/*.flac', both sorted by path.
       write_to: a file, or '-' for standard output.
 
     Returns:
@@ -54,8 +55,9 @@ def Run(
         raise hyperparams.ConfigError(
             f"--input takes text; the input of {params.model} has no param 'tokenizer'."
         )
-    if read_from != '-' and not os.path.isfile(read_from):
-        raise hyperparams.ConfigError(f'--input: there is no file {os.path.abspath(read_from)}.')
+    is_speech = issubclass(params.input.cls, speech.SpeechInput)
+    if read_from != '-':
+        _CheckThereIs(read_from, is_speech)
     with stopping.StopRequest('The window at work is given up') as stop:
         try:
             prefixes = choice.Prefixes(run)
@@ -66,7 +68,7 @@ def Run(
         with devices.strategy.scope():
             tasks = [params.task.Instantiate() for _ in range(models)]
         scoring.LoadWeights(tasks, prefixes, choice)
-        if issubclass(params.input.cls, speech.SpeechInput):
+        if is_speech:
             own_input, open_lines = speech.SpeechFilesInput, speech.OpenPaths
         else:
             own_input, open_lines = text.SourceTextInput, text.OpenLines
@@ -82,6 +84,25 @@ def Run(
                     file.write(line + '\n')
                 file.flush()
     return stop.exit_code
+
+
+def _CheckThereIs(read_from: str, is_speech: bool) -> None:
+    """Raises ConfigError if there is nothing to read.
+
+    Args:
+      read_from: of --input; what is no file must be a folder or a pattern of audio files.
+      is_speech: whether audio is wanted.
+    """
+    if os.path.isfile(read_from):
+        if not os.path.getsize(read_from):
+            raise hyperparams.ConfigError(f'--input: {os.path.abspath(read_from)} is empty.')
+        return
+    try:
+        if not is_speech:
+            raise FileNotFoundError(f'there is no file {os.path.abspath(read_from)}.')
+        speech.FindAudioFiles(read_from)
+    except FileNotFoundError as error:
+        raise hyperparams.ConfigError(f'--input: {error}') from None
 
 
 def _Translations(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
 
-from lingvo_lite.runs import checkpoint_files, checkpoints, rundir
+import tensorflow as tf
+
+from lingvo_lite.runs import checkpoint_files, checkpoints, init_from, rundir
 
 _log = logging.getLogger(__name__)
 INPUT_STATE = '.input_state'
@@ -50,13 +53,9 @@ def Restore(run: rundir.RunDir, learner: Any, is_chief: bool) -> Optional[Positi
       checkpoints.CorruptError: if there are checkpoints but none can be read.
     """
     state = learner.State()
-
-    def FromPrefix(prefix: str) -> dict[str, Any]:
-        checkpoints.RestoreInto(prefix, state)
-        text = checkpoints.Restore(prefix, [INPUT_STATE])[INPUT_STATE]
-        return json.loads(text.decode('utf-8'))
-
-    found = checkpoints.RestoreNewest(run.train, FromPrefix, set_aside=is_chief)
+    found = checkpoints.RestoreNewest(
+        run.train, lambda prefix: _FromPrefix(prefix, state), set_aside=is_chief
+    )
     if found is None:
         return None
     checkpoint, input_state = found
@@ -64,7 +63,60 @@ def Restore(run: rundir.RunDir, learner: Any, is_chief: bool) -> Optional[Positi
     return Position(checkpoint.step, input_state)
 
 
+def RestoreUpTo(run: rundir.RunDir, learner: Any, step: int) -> Position:
+    """Restores the learner from the newest whole checkpoint with no more than so many steps.
+
+    Args:
+      run: the log directory; nothing in it is changed.
+      learner: as it was before its first step; it stays so if there is no such checkpoint.
+      step: the largest number of steps done.
+
+    Raises:
+      checkpoints.MismatchError: with a table, if the checkpoint is of another model.
+      checkpoints.CorruptError: if there are such checkpoints but none can be read.
+    """
+    state = learner.State()
+    damaged = None
+    for checkpoint in reversed(checkpoint_files.List(run.train)):
+        if checkpoint.step > step:
+            continue
+        try:
+            input_state = _FromPrefix(checkpoint.prefix, state)
+        except checkpoints.CorruptError as error:
+            _log.warning('%s Trying the one before it.', error)
+            damaged = error
+            continue
+        return Position(checkpoint.step, input_state)
+    if damaged is not None:  # a part of its values may have been assigned
+        raise damaged
+    return Position(0, None)
+
+
+def InitFrom(train: Any, variables: Mapping[str, tf.Variable]) -> None:
+    """Gives variables the values that `train.init_from` names; logs what was loaded.
+
+    Args:
+      train: Params, `task.train`.
+      variables: {path: variable} of the task.
+    """
+    loader = init_from.InitFrom.Params().Set(
+        checkpoint=train.init_from,
+        rules=train.init_from_rules,
+        allow_missing=train.init_from_missing_ok,
+    )
+    report = loader.Instantiate().Load(variables)
+    for line in report.table.split('\n'):
+        _log.info('%s', line)
+
+
 def ToSave(learner: Any, input_state: dict[str, Any]) -> dict[str, Any]:
     """All that `Restore` needs, for a checkpoint."""
     text = json.dumps(input_state, sort_keys=True).encode('utf-8')
     return {**learner.State(), INPUT_STATE: text}
+
+
+def _FromPrefix(prefix: str, state: Mapping[str, tf.Variable]) -> dict[str, Any]:
+    """Assigns the state; returns that of the input."""
+    checkpoints.RestoreInto(prefix, state)
+    text = checkpoints.Restore(prefix, [INPUT_STATE])[INPUT_STATE]
+    return json.loads(text.decode('utf-8'))

@@ -24,6 +24,18 @@ _SHOWN = 8
 _DECODED = re.compile(r'decoded-(\d+)\.jsonl')
 
 
+class Sound(NamedTuple):
+    """What can be listened to.
+
+    Attributes:
+      waveform: float32 [samples], in [-1, 1].
+      sample_rate: in hertz.
+    """
+
+    waveform: np.ndarray
+    sample_rate: int
+
+
 class Pass(NamedTuple):
     """What one pass over a dataset found.
 
@@ -31,11 +43,13 @@ class Pass(NamedTuple):
       values: {name: number or text}, for metrics.jsonl.
       records: of what was decoded, by id; None from an evaluation.
       pictures: {name: [height, width] of values in [0, 1]}.
+      sounds: {name: Sound}.
     """
 
     values: dict[str, Any]
     records: Optional[list[dict[str, Any]]] = None
     pictures: Optional[dict[str, np.ndarray]] = None
+    sounds: Optional[dict[str, Sound]] = None
 
 
 class Results:
@@ -110,6 +124,8 @@ class Results:
             self._events.Text(step, 'samples', table)
         for name, matrix in (found.pictures or {}).items():
             self._events.Picture(step, name, *summaries.Plot(matrix, f'{name}, step {step}'))
+        for name, sound in (found.sounds or {}).items():
+            self._events.Sound(step, name, *sound)
         self._events.Flush()
 
     def _Offer(self, step: int, prefix: str, values: dict[str, Any]) -> None:

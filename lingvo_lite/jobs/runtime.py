@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from typing import Any
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
+from lingvo_lite.jobs import cluster
+from lingvo_lite.training import communication
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +51,16 @@ class Runtime:
         return self.worker == 0
 
 
-def Start(wish: Wish, deterministic: bool = False, single_worker: bool = False) -> Runtime:
+def Start(
+    wish: Wish, deterministic: bool = False, single_worker: bool = False, exchange: Any = None
+) -> Runtime:
     """Sets TensorFlow up. To be called once in a process, before anything is computed.
 
     Args:
       wish: from the flags.
       deterministic: whether ops must run in a fixed order.
       single_worker: whether a cluster in the environment is to be ignored (evaler, decoder).
+      exchange: `task.train.communication`; None where nothing is trained.
 
     Raises:
       hyperparams.ConfigError: if the wish does not fit the machine.
@@ -65,7 +69,7 @@ def Start(wish: Wish, deterministic: bool = False, single_worker: bool = False) 
     gpus = tf.config.list_physical_devices('GPU')
     kind = wish.strategy
     if kind == 'auto':
-        in_cluster = not single_worker and _ClusterSize() > 1
+        in_cluster = not single_worker and cluster.Size() > 1
         kind = 'multi_worker' if in_cluster else 'mirrored' if len(gpus) > 1 else 'one'
         if wish.replicas > 1 and kind == 'one':
             kind = 'mirrored'
@@ -75,12 +79,16 @@ def Start(wish: Wish, deterministic: bool = False, single_worker: bool = False) 
         )
     if wish.replicas and kind != 'mirrored':
         raise hyperparams.ConfigError(f'--replicas goes with --strategy=mirrored, not {kind}.')
+    if kind != 'one' and exchange is not None and exchange.implementation == 'nccl' and not gpus:
+        raise hyperparams.Fail(
+            exchange, "implementation='nccl' needs GPUs, and there is none.", key='implementation'
+        )
     if kind == 'one':
         return Runtime(tf.distribute.get_strategy(), 0, 1, 1, _Describe(gpus[:1], 1))
     if kind == 'mirrored':
         return _Mirrored(gpus, wish.replicas)
     if kind == 'multi_worker':
-        return _MultiWorker(gpus)
+        return _MultiWorker(gpus, exchange)
     return _Tpu()
 
 
@@ -125,35 +133,21 @@ def _SplitCpu(count: int) -> None:
         )
 
 
-def _MultiWorker(gpus: list[Any]) -> Runtime:
-    if _ClusterSize() < 1:
-        raise hyperparams.ConfigError(
-            '--strategy=multi_worker needs a cluster: set TF_CONFIG, or start under Slurm (srun).'
-        )
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    if 'TF_CONFIG' not in os.environ:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
-    options = tf.distribute.experimental.CommunicationOptions()
+def _MultiWorker(gpus: list[Any], exchange: Any) -> Runtime:
+    found = cluster.Find()
+    options = communication.Options(exchange) if exchange is not None else None
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(found.addresses),
+        task_type=found.job,
+        task_id=found.index,
+        num_accelerators={'GPU': len(gpus)},
+        rpc_layer='grpc',
+    )
     strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
-    cluster = resolver.cluster_spec().as_dict()
-    chiefs = len(cluster.get('chief', []))
-    workers = chiefs + len(cluster.get('worker', []))
-    worker = int(resolver.task_id or 0) + (chiefs if resolver.task_type == 'worker' else 0)
-    replicas = strategy.num_replicas_in_sync // workers
-    text = f'{workers} workers with {_Describe(gpus, replicas)} each; this is worker {worker}'
-    return Runtime(strategy, worker, workers, replicas, text)
-
-
-def _ClusterSize() -> int:
-    """Workers in TF_CONFIG or the Slurm step; 0 if there is no cluster."""
-    text = os.environ.get('TF_CONFIG')
-    if text:
-        try:
-            cluster = json.loads(text).get('cluster', {})
-            return sum(len(cluster.get(job, [])) for job in ('chief', 'worker'))
-        except (ValueError, AttributeError, TypeError) as error:
-            raise hyperparams.ConfigError(f'TF_CONFIG is no cluster: {error}.') from None
-    return int(os.environ.get('SLURM_STEP_NUM_TASKS', 0))
+    replicas = strategy.num_replicas_in_sync // found.num_workers
+    each = _Describe(gpus, replicas)
+    text = f'{found.num_workers} workers ({found.source}) with {each} each; this is worker '
+    return Runtime(strategy, found.worker, found.num_workers, replicas, f'{text}{found.worker}')
 
 
 def _Tpu() -> Runtime:

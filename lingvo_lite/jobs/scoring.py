@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 from lingvo_lite import hyperparams
 from lingvo_lite.jobs import choice as choice_lib
-from lingvo_lite.jobs import configure, console, results, runtime, stopping
+from lingvo_lite.jobs import configure, console, mishaps, results, runtime, stopping
 from lingvo_lite.runs import checkpoint_files, checkpoints, following, locks, rundir
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,8 @@ def Run(
         configure.DryBuild(params)
         label = choice.Label(run)
         own = os.path.join(run.path, folder) if folder else f'{usual}_{label}' if label else usual
-        with run.Lock(own, f'{make_pass.title} {dataset}') as lock:
+        lock = run.Lock(own, f'{make_pass.title} {dataset}')
+        with lock, mishaps.LogDirectory(run, own):
             results.CheckParams(own, params, choice.Describe(run))
             run.WriteCommand(sys.argv, own)
             job = Job(run, params, choice, stop.event, lock)
@@ -109,7 +110,7 @@ def _ScoreAll(scorer: Any, task: Any, job: Job, own: str, kept: results.Results)
     """Every checkpoint of the run, the newest first, until training has finished."""
     variables = task.AllVariables()
     for found in following.Follow(
-        job.run.train, own, kept.Steps(), job.run.IsFinished, job.stop, _POLL_S
+        job.run.train, own, kept.Steps, job.run.IsFinished, job.stop, _POLL_S
     ):
         try:
             averaged = choice_lib.Restore(found.prefix, variables)
@@ -207,4 +208,6 @@ def WaitFor(choice: choice_lib.Choice, run: rundir.RunDir, stop: threading.Event
             _log.info('Waiting. %s', missing.rstrip('.') + '.')
             told = True
         stop.wait(_POLL_S)
+        if not os.path.isdir(run.path):
+            raise FileNotFoundError(f'{run.path} was removed.')
     return []

@@ -37,6 +37,15 @@ class StopRequest:
         self.exit_code = self.exit_code or EXIT_CODES[signal.SIGTERM]
         self.event.set()
 
+    def TakeBack(self) -> None:
+        """Takes the signals again from what has taken them since.
+
+        With a cluster, TensorFlow installs a handler of SIGTERM that only notes that it came.
+        """
+        if self._before:
+            for number in EXIT_CODES:
+                signal.signal(number, self._Handle)
+
     def __enter__(self) -> StopRequest:
         # Handlers can be set in the main thread only; tests run jobs in others.
         if threading.current_thread() is threading.main_thread():

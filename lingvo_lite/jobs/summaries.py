@@ -1,4 +1,4 @@
-"""TensorBoard event files: scalars, texts, pictures.
+"""TensorBoard event files: scalars, texts, pictures, sounds.
 
 An event file is a TFRecord file of Event protos. It is written here without `tf.summary`, because
 that has no way to say from which step on older events are void (purge_step).
@@ -53,6 +53,27 @@ class EventFile:
         """Writes a PNG for the image tab."""
         image = _Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
         self._Write(step, [_Summary.Value(tag=name, image=image)])
+
+    def Sound(self, step: int, name: str, waveform: np.ndarray, sample_rate: int) -> None:
+        """Writes a sound for the audio tab, as WAV of 16 bits.
+
+        Args:
+          step: of the checkpoint.
+          name: its tag.
+          waveform: float [samples], in [-1, 1].
+          sample_rate: in hertz.
+        """
+        if not len(waveform):
+            return  # TensorBoard has no sound of no length
+        encoded = tf.audio.encode_wav(waveform[:, np.newaxis], sample_rate).numpy()
+        sound = _Summary.Audio(
+            sample_rate=float(sample_rate),
+            num_channels=1,
+            length_frames=len(waveform),
+            encoded_audio_string=encoded,
+            content_type='audio/wav',
+        )
+        self._Write(step, [_Summary.Value(tag=name, audio=sound)])
 
     def Flush(self) -> None:
         """Hands everything to the operating system."""

@@ -22,6 +22,8 @@ from lingvo_lite.jobs import (
     ending,
     evaluating,
     interval,
+    memory,
+    mishaps,
     opening,
     profiling,
     restore,
@@ -29,8 +31,9 @@ from lingvo_lite.jobs import (
     runtime,
     stopping,
     summaries,
+    watchdog,
 )
-from lingvo_lite.runs import init_from, locks, metrics_log, rundir, saving
+from lingvo_lite.runs import locks, metrics_log, rundir, saving
 from lingvo_lite.training import first_bad_layer, learner
 
 _log = logging.getLogger(__name__)
@@ -55,11 +58,13 @@ def Run(
       profile_steps: the first and the last step to profile.
 
     Returns:
-      0 at the end; 130 after Ctrl-C, 143 after SIGTERM, everything saved.
+      0 at the end; 130 after Ctrl-C, 143 after SIGTERM, everything saved. If it hangs, this does
+      not return: see `watchdog`.
 
     Raises:
       hyperparams.ConfigError: before any device is touched, if something does not fit.
       first_bad_layer.NotFiniteError: if too many steps in a row had no finite gradients.
+      mishaps.LostWorkerError, mishaps.RemovedError: if another worker, or the log directory, goes.
     """
     console.SetUpLogging()
     run = rundir.RunDir(logdir)
@@ -73,8 +78,14 @@ def Run(
     train = params.run.task.train
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stopping.StopRequest('Saving, then ending'))
-        devices = runtime.Start(device, train.deterministic_ops)
-        lock = stack.enter_context(run.Lock(run.train, 'trainer')) if devices.is_chief else None
+        dog = stack.enter_context(watchdog.Watchdog(train.watchdog_seconds))
+        devices = runtime.Start(device, train.deterministic_ops, exchange=train.communication)
+        stop.TakeBack()
+        lock = None
+        if devices.is_chief:
+            lock = stack.enter_context(run.Lock(run.train, 'trainer'))
+            stack.enter_context(mishaps.LogDirectory(run, run.train))
+        stack.enter_context(mishaps.Cluster(devices.num_workers))
         if scored and devices.num_workers > 1:
             raise hyperparams.ConfigError(
                 '--eval works in one process; on several workers start an evaler and a decoder.'
@@ -84,7 +95,7 @@ def Run(
             _log.info('%s', line)
         _log.info('%s', opening.BatchArithmetic(inputs, devices, train.accumulation))
         _log.info('%s', opening.DeviceAndPrecision(devices, params.precision, train))
-        training = Training(run, params.run, devices, end, stop, lock)
+        training = Training(run, params.run, devices, end, stop, dog, lock)
         if devices.is_chief:
             run.WriteParams(params.run, training.position.step)
             run.WriteVariables(table)
@@ -113,6 +124,7 @@ class Training:
         devices: runtime.Runtime,
         end: ending.Ending,
         stop: stopping.StopRequest,
+        dog: watchdog.Watchdog,
         lock: Optional[locks.JobLock],
     ):
         """Builds the task and restores it, or starts it.
@@ -123,20 +135,23 @@ class Training:
           devices: to train on.
           end: knows when it is enough.
           stop: set when it is asked to stop.
+          dog: is told about each step.
           lock: of the trainer's folder, which the chief holds.
         """
         self._run = run
         self._lock = lock
+        self._params = params
         self._train = params.task.train
         self._eval = params.task.eval
         self._devices = devices
         self._end = end
         self._stop = stop
+        self._dog = dog
         with devices.strategy.scope():
             self._task = params.task.Instantiate()
         has_checkpoint = restore.HasCheckpoint(run)
         if self._train.init_from and not has_checkpoint:
-            self._InitFrom()
+            restore.InitFrom(self._train, self._task.AllVariables())
         # Behind init_from: moving averages start at the values that the variables have.
         self._learner = learner.Learner(self._task, devices.strategy)
         restored = restore.Restore(run, self._learner, devices.is_chief)
@@ -193,6 +208,7 @@ class Training:
                 feed = stack.enter_context(self._Feed(inputs, state))
                 profiler = profiling.Profiler(self._run.train, profile_steps)
                 stack.callback(profiler.Close)
+                memory.TryLargest(self._learner, self._params, inputs, self._devices)
                 step, state, reason = self._Loop(feed, step, state, progress, profiler)
             if state is not None:
                 self._Save(step, state)
@@ -234,13 +250,14 @@ class Training:
         reason: Optional[str] = None
         numbers = interval.Interval()
         # Looking at a step waits for the device, so not every step is looked at.
-        check_every = min(train.summary_interval_steps, train.max_skipped_in_a_row + 1)
+        check_every = min(train.summary_interval_steps, self._learner.check_every)
         for batch in self._Fed(feed):
             reason = self._end.ByEpochs(batch.epoch)
             if reason is not None:
                 break
-            with profiler.Step(step + 1):
+            with profiler.Step(step + 1), memory.Explained(self._params, batch.replicas):
                 result = self._learner.TrainStep(batch.replicas)
+            self._dog.Beat()
             step += 1
             state = batch.state
             self._reached = restore.Position(step, state)
@@ -287,7 +304,9 @@ class Training:
     def _CheckFinite(self, result: Any, batch: Any) -> None:
         if self._learner.MustStop(result.Read()):
             self._WaitForSaver()
-            raise first_bad_layer.Diagnose(self._learner, batch.replicas, result, self._run.train)
+            raise first_bad_layer.Diagnose(
+                self._learner, batch.replicas, result, self._run.train, self._devices.worker
+            )
 
     def _AskedToStop(self, step: int, every: int) -> bool:
         """Whether to stop; on several workers asked every few steps only."""
@@ -314,8 +333,9 @@ class Training:
 
     def _Report(self, step: int, numbers: interval.Interval, progress: console.Progress) -> None:
         values = numbers.Summary()
-        if not self._devices.is_chief:
+        if self._lock is None:
             return
+        self._lock.Check()
         self._metrics.Append(step, values)
         self._events.Scalars(step, values)
         self._events.Flush()
@@ -337,7 +357,7 @@ class Training:
         for scorer, kept in self._scorings:
             if step in kept.Steps() or self._stop.event.is_set():
                 continue
-            passed = scorer.Run(self._stop.event)
+            passed = scorer.Run(self._stop.event, self._dog.Beat)
             if passed is not None:
                 self._WaitForSaver()
                 kept.Commit(step, self._PrefixOf(step), passed)
@@ -367,17 +387,6 @@ class Training:
     def _Unscored(self, steps: list[int]) -> set[int]:
         """The checkpoints that the job of best_metric has still to score."""
         return set(steps) - self._end.Scored()
-
-    def _InitFrom(self) -> None:
-        train = self._train
-        loader = init_from.InitFrom.Params().Set(
-            checkpoint=train.init_from,
-            rules=train.init_from_rules,
-            allow_missing=train.init_from_missing_ok,
-        )
-        report = loader.Instantiate().Load(self._task.AllVariables())
-        for line in report.table.split('\n'):
-            _log.info('%s', line)
 
     def _Close(self) -> None:
         if self._devices.is_chief:

@@ -93,7 +93,10 @@ class Conv1D(_Conv1D):
         """paddings: [batch, time]. Returns y, and paddings of [batch, ceil(time / stride)]."""
         p = self.params
         x = self._Padded(x, paddings)
-        y = tf.nn.conv1d(x, self.theta.w, p.stride, 'VALID', dilations=p.dilation)
+        if p.dilation > 1:
+            y = dilated(x, self.theta.w, p.dilation)
+        else:
+            y = tf.nn.conv1d(x, self.theta.w, p.stride, 'VALID')
         return self._Biased(y), paddings[:, :: p.stride]
 
 
@@ -209,6 +212,34 @@ def margins(kernel_size: int, dilation: int = 1) -> list[int]:
     """How many zeros to put in front of and behind an axis, for a 'VALID' convolution."""
     left = (kernel_size - 1) // 2
     return [left * dilation, (kernel_size - 1 - left) * dilation]
+
+
+def dilated(x: tf.Tensor, w: tf.Tensor, dilation: int) -> tf.Tensor:
+    """y_i = sum_j x_{i + j * dilation} w_j.
+
+    By `dilation` convolutions of neighbours, each over every dilation-th position: on a CPU,
+    TensorFlow 2.16 has no gradient of a dilated convolution in float16.
+
+    Args:
+      x: [batch, time + (k - 1) * dilation, in]; time is at least 1.
+      w: [k, in, out].
+      dilation: d, above 1.
+
+    Returns:
+      [batch, time, out].
+    """
+    kernel, channels, leaving = w.shape
+    batch, length = tf.unstack(tf.shape(x)[:2])
+    time = length - (kernel - 1) * dilation
+    rows = (length + dilation - 1) // dilation
+    x = tf.pad(x, [[0, 0], [0, rows * dilation - length], [0, 0]])
+    # [batch, rows * d, in] -> [batch, d, rows, in] -> [batch * d, rows, in]
+    x = tf.transpose(tf.reshape(x, [batch, rows, dilation, channels]), [0, 2, 1, 3])
+    y = tf.nn.conv1d(tf.reshape(x, [batch * dilation, rows, channels]), w, 1, 'VALID')
+    # [batch * d, rows - k + 1, out] -> [batch, rows - k + 1, d, out] -> [batch, time, out]
+    rows -= kernel - 1
+    y = tf.transpose(tf.reshape(y, [batch, dilation, rows, leaving]), [0, 2, 1, 3])
+    return tf.reshape(y, [batch, rows * dilation, leaving])[:, :time]
 
 
 def zero_at_padding(x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ QuartzNet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -227,6 +228,11 @@ class DenseBlocks(base.BaseLayer):
             dim = block.output_dim
         self.CreateChildren('blocks', blocks)
         self.output_dim = dim
+
+    @property
+    def time_stride(self) -> int:
+        """Frames of the input for each of the output."""
+        return math.prod(block.stride for block in self.params.blocks)
 
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """paddings: [batch, time]. Returns y, and its paddings."""

@@ -92,6 +92,12 @@ class _Frontend(base.BaseLayer):
         """Size of a frame of the output."""
         return int(self._NumFeatures(self.params) * self.params.stack_size)
 
+    @property
+    def step_s(self) -> float:
+        """Seconds from one frame of the output to the next."""
+        p = self.params
+        return float(samples(p.sample_rate, p.frame_step_ms) / p.sample_rate * p.frame_stride)
+
     def FProp(self, waveform: tf.Tensor, num_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The features.
 

@@ -56,7 +56,8 @@ class Adafactor(base_optimizer.BaseOptimizer):
             else:
                 shapes = {'velocity': shape}
             for name, slot_shape in shapes.items():
-                self._slots[path][name] = _ZerosBeside(variable, slot_shape, f'{path}_{name}')
+                slot = base_optimizer.ZerosBeside(variable, slot_shape, f'{path}_{name}')
+                self._slots[path][name] = slot
         return tf.Variable(0, dtype=tf.int64, trainable=False, name='iteration')
 
     def _IsFactored(self, shape: list[int]) -> bool:
@@ -93,12 +94,6 @@ class Adafactor(base_optimizer.BaseOptimizer):
         if p.multiply_by_parameter_scale:
             rate *= tf.maximum(p.epsilon2, _Rms(variable))
         variable.assign_sub(rate * u, read_value=False)
-
-
-def _ZerosBeside(variable: tf.Variable, shape: list[int], name: str) -> tf.Variable:
-    """A slot on the devices of a variable."""
-    with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
-        return tf.Variable(tf.zeros(shape), trainable=False, name=name.replace('/', '_'))
 
 
 def _Moved(slot: tf.Variable, value: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:

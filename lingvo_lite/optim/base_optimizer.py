@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -173,6 +173,25 @@ class BaseOptimizer:
         strategy.extended.update(
             self._iteration, lambda n: n.assign_add(1, read_value=False), group=False
         )
+
+
+def ZerosBeside(variable: tf.Variable, shape: Sequence[int], name: str) -> tf.Variable:
+    """A slot of zeros, float32, on the devices of a variable."""
+    with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
+        return tf.Variable(tf.zeros(shape), trainable=False, name=name.replace('/', '_'))
+
+
+def DefineMoments(p: Any, epsilon: float) -> None:
+    """Adds the params of Adam's two means."""
+    p.Define('beta1', 0.9, 'Decay of the mean of gradients.')
+    p.Define('beta2', 0.999, 'Decay of the mean of squared gradients.')
+    p.Define('epsilon', epsilon, 'Added to the root in the denominator.')
+
+
+def CheckMoments(p: Any) -> None:
+    """Raises ConfigError unless beta1 and beta2 are in [0, 1) and epsilon is at least 0."""
+    CheckRange(p, 'beta1', 'beta2', below=1.0)
+    CheckRange(p, 'epsilon')
 
 
 def DefineWeightDecay(p: Any) -> None:

@@ -46,6 +46,7 @@ class LossScale:
 
     Attributes:
       needs_max_gradient: whether `Update` needs the largest absolute gradient: for logmax.
+      adapts: whether S answers to overflows: for backoff and logmax.
     """
 
     @classmethod
@@ -95,6 +96,7 @@ class LossScale:
     def __init__(self, params: Any):
         self.params = params
         self.needs_max_gradient = params.method == 'logmax'
+        self.adapts = params.method in ('backoff', 'logmax')
         self._state: dict[str, tf.Variable] = {}
 
     def Build(self) -> None:
@@ -106,7 +108,7 @@ class LossScale:
         p = self.params
         if self._state:
             raise RuntimeError('LossScale.Build was called before.')
-        if p.method in ('none', 'static'):
+        if not self.adapts:
             return
         self._Create('scale', p.initial_scale)
         self._Create('overflows_at_floor', 0)
@@ -128,7 +130,7 @@ class LossScale:
     @property
     def overflows_at_floor(self) -> Any:
         """int64 scalar: how many overflows in a row found S at min_scale; 0 while it can fall."""
-        if self.params.method in ('none', 'static'):
+        if not self.adapts:
             return tf.constant(0, tf.int64)
         return self._Built()['overflows_at_floor']
 
@@ -136,7 +138,12 @@ class LossScale:
         """{name: variable}: all that a restart needs. Empty for none and static."""
         return dict(self._state)
 
-    def Update(self, finite: tf.Tensor, max_gradient: Optional[tf.Tensor] = None) -> None:
+    def Update(
+        self,
+        finite: tf.Tensor,
+        max_gradient: Optional[tf.Tensor] = None,
+        keep: Optional[tf.Tensor] = None,
+    ) -> None:
         """Finds the scale of the next step.
 
         Called in every step, in cross-replica context.
@@ -145,12 +152,13 @@ class LossScale:
           finite: bool scalar, the same for all replicas: whether all gradients of all replicas are.
           max_gradient: float32 scalar, the largest absolute value of the unscaled gradients summed
             over replicas, for logmax; any value when they are not finite.
+          keep: bool scalar, whether all is to stay as it is; None for False.
 
         Raises:
           ValueError: if max_gradient is missing and needed.
         """
         p = self.params
-        if p.method in ('none', 'static'):
+        if not self.adapts:
             return
         state = self._Built()
         old = {name: tf.convert_to_tensor(variable) for name, variable in state.items()}
@@ -165,7 +173,7 @@ class LossScale:
         hit = tf.logical_and(tf.logical_not(finite), old['scale'] <= p.min_scale)
         new['overflows_at_floor'] = tf.where(hit, old['overflows_at_floor'] + 1, 0)
         for name, value in new.items():
-            state[name].assign(value)
+            state[name].assign(value if keep is None else tf.where(keep, old[name], value))
 
     def _Create(self, name: str, value: float) -> None:
         self._state[name] = tf.Variable(

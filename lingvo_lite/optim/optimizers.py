@@ -1,4 +1,4 @@
-"""Optimizers behind Params: those of Keras, and Adafactor.
+"""Optimizers behind Params: those of Keras, Adafactor and NovoGrad.
 
 Keras creates the slots and, where nothing else is said, computes the update. It does not reduce
 gradients, does not clip them and knows no schedule: the learner does, once, for all optimizers.
@@ -19,6 +19,7 @@ from lingvo_lite import hyperparams
 from lingvo_lite.optim import base_optimizer
 from lingvo_lite.optim.adafactor import Adafactor
 from lingvo_lite.optim.base_optimizer import BaseOptimizer
+from lingvo_lite.optim.novograd import NovoGrad
 
 __all__ = [
     'SGD',
@@ -28,8 +29,10 @@ __all__ = [
     'BaseOptimizer',
     'KerasOptimizer',
     'Lamb',
+    'Larc',
     'Lion',
     'Momentum',
+    'NovoGrad',
 ]
 
 
@@ -104,6 +107,58 @@ class Momentum(KerasOptimizer):
         return keras.optimizers.SGD, {'momentum': p.alpha, 'nesterov': p.use_nesterov}
 
 
+class Larc(Momentum):
+    """Momentum in which each variable has a learning rate of its own, a':
+
+        clip:   a' = min(a, max(r, min_update a))
+        scale:  a' = a max(r, min_update)
+        r = eta |w| / (|g| + epsilon)
+
+    so that no variable moves far in relation to its size; 'scale' is LARS (You et al., 2017, arXiv
+    1708.03888, equation 6; without its weight decay, which is `train.l2_regularizer_weight` here).
+    Clipping and the two small numbers are those of OpenSeq2Seq, which takes this for every
+    variable: one of zeros begins with min_update. Do not clip the gradient's norm beside it.
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('eta', 1e-3, 'The trust: a step over the size of the variable.')
+        p.Define(
+            'mode',
+            'clip',
+            'clip: eta limits the learning rate. scale: eta multiplies it.',
+            choices=('clip', 'scale'),
+        )
+        p.Define('min_update', 1e-7, "The least a' / a.")
+        p.Define('epsilon', 1e-7, 'Added to the norm of the gradient.')
+        return p
+
+    @classmethod
+    def Check(cls, p: Any) -> None:
+        super().Check(p)
+        base_optimizer.CheckRange(p, 'min_update', 'epsilon')
+        if p.eta <= 0:
+            raise hyperparams.Fail(p, f'eta={p.eta} must be above 0.', key='eta')
+
+    def _Update(
+        self,
+        variable: tf.Variable,
+        grad: tf.Tensor,
+        slots: base_optimizer.Slots,
+        shared: dict[str, tf.Tensor],
+        path: str,
+    ) -> None:
+        p = self.params
+        ratio = trust_ratio(tf.convert_to_tensor(variable), grad, p.eta, p.epsilon)
+        a = shared['learning_rate']
+        if p.mode == 'clip':
+            rate = tf.minimum(a, tf.maximum(ratio, p.min_update * a))
+        else:
+            rate = a * tf.maximum(ratio, p.min_update)
+        super()._Update(variable, grad, slots, {'learning_rate': rate}, path)
+
+
 class Adam(KerasOptimizer):
     """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- w - a c m / (sqrt(v) + epsilon).
 
@@ -118,15 +173,12 @@ class Adam(KerasOptimizer):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        p.Define('beta1', 0.9, 'Decay of the mean of gradients.')
-        p.Define('beta2', 0.999, 'Decay of the mean of squared gradients.')
-        p.Define('epsilon', 1e-8, 'Added to the root in the denominator.')
+        base_optimizer.DefineMoments(p, epsilon=1e-8)
         return p
 
     @classmethod
     def Check(cls, p: Any) -> None:
-        base_optimizer.CheckRange(p, 'beta1', 'beta2', below=1.0)
-        base_optimizer.CheckRange(p, 'epsilon')
+        base_optimizer.CheckMoments(p)
 
     def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
         p = self.params
@@ -251,16 +303,13 @@ class Lamb(KerasOptimizer):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        p.Define('beta1', 0.9, 'Decay of the mean of gradients.')
-        p.Define('beta2', 0.999, 'Decay of the mean of squared gradients.')
-        p.Define('epsilon', 1e-6, 'Added to the root in the denominator.')
+        base_optimizer.DefineMoments(p, epsilon=1e-6)
         base_optimizer.DefineWeightDecay(p)
         return p
 
     @classmethod
     def Check(cls, p: Any) -> None:
-        base_optimizer.CheckRange(p, 'beta1', 'beta2', below=1.0)
-        base_optimizer.CheckRange(p, 'epsilon')
+        base_optimizer.CheckMoments(p)
         base_optimizer.CheckWeightDecay(p)
 
     def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
@@ -297,6 +346,11 @@ class Lamb(KerasOptimizer):
         usual = tf.logical_and(w_norm > 0.0, u_norm > 0.0)
         ratio = tf.where(usual, tf.math.divide_no_nan(w_norm, u_norm), 1.0)
         variable.assign_sub(shared['learning_rate'] * ratio * u, read_value=False)
+
+
+def trust_ratio(w: tf.Tensor, g: tf.Tensor, eta: float, epsilon: float) -> tf.Tensor:
+    """eta |w| / (|g| + epsilon), 0 for 0 / 0: float32 []."""
+    return tf.math.divide_no_nan(eta * tf.norm(w), tf.norm(g) + epsilon)
 
 
 def _Decay(p: Any, variable: tf.Variable, learning_rate: tf.Tensor, path: str) -> None:

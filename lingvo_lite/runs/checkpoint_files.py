@@ -105,12 +105,12 @@ def LinkOrCopy(prefix: str, folder: str) -> str:
     Raises:
       FileNotFoundError: if it is, or meanwhile was, deleted. `folder` is as it was then.
     """
+    files = _FilesOf(prefix)
+    if not _IsWhole(prefix, files):
+        raise FileNotFoundError(f'There is no checkpoint {prefix}.')
     os.makedirs(folder, exist_ok=True)
     target = os.path.join(folder, os.path.basename(prefix))
     with Staged(target) as staged:
-        files = _FilesOf(prefix)
-        if not _IsWhole(prefix, files):
-            raise FileNotFoundError(f'There is no checkpoint {prefix}.')
         for file in files:
             copy = staged + file[len(prefix) :]
             try:
@@ -124,6 +124,8 @@ def LinkOrCopy(prefix: str, folder: str) -> str:
 
 def Delete(prefix: str) -> None:
     """Removes a checkpoint, its index first: what is left after a crash is none any more."""
+    if not os.path.isdir(os.path.dirname(prefix)):  # the folder was removed with all that is in it
+        return
     for file in sorted(_FilesOf(prefix), key=lambda file: not file.endswith('.index')):
         with contextlib.suppress(FileNotFoundError):
             os.remove(file)

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 def Follow(
     source: str,
     own: str,
-    done: Collection[int],
+    done: Callable[[], Collection[int]],
     is_finished: Callable[[], bool],
     stop: threading.Event,
     poll_s: float = 1.0,
@@ -25,20 +25,24 @@ def Follow(
 
     The copy (hard links where possible) stays while the caller works on it, whatever the trainer
     deletes meanwhile; it goes when the next one is asked for. A checkpoint that is deleted before
-    its turn comes is left out.
+    its turn comes is left out. One that the caller could make nothing of comes again only if it was
+    written anew: a trainer that finds it damaged repeats its steps.
 
     Args:
       source: the trainer's folder.
       own: the caller's folder, which it holds the lock of; checkpoints found in it are removed.
-      done: the steps that need no more work, for instance `metrics_log.Steps(...)`.
+      done: returns the steps that need no more work, for instance those in metrics.jsonl.
       is_finished: whether no checkpoint will come after those there are (`RunDir.IsFinished`).
       stop: ends the waiting when set.
       poll_s: how often to look, seconds.
 
     Yields:
       The copy. Ends after the last checkpoint of a finished training, or when `stop` is set.
+
+    Raises:
+      FileNotFoundError: if the caller's folder is gone, so that no result could be kept.
     """
-    done = set(done)
+    given: dict[int, float] = {}  # step -> time of the checkpoint that was yielded
     os.makedirs(own, exist_ok=True)
     checkpoint_files.CleanUp(own)
     for leftover in checkpoint_files.List(own):
@@ -47,10 +51,18 @@ def Follow(
     while not stop.is_set():
         # In this order: a trainer writes its last checkpoint before it says that it has finished.
         finished = is_finished()
-        new = [found for found in checkpoint_files.List(source) if found.step not in done]
+        there = checkpoint_files.List(source)
+        finished_steps = done()
+        new = [
+            found
+            for found in there
+            if found.step not in finished_steps and given.get(found.step) != found.time
+        ]
         if not new:
             if finished:
                 return
+            if not os.path.isdir(own):
+                raise FileNotFoundError(f'{own} was removed.')
             if not waiting:
                 _log.info('Waiting for a new checkpoint in %s.', source)
                 waiting = True
@@ -63,7 +75,7 @@ def Follow(
         except FileNotFoundError:
             _log.info('%s was deleted before its turn came.', newest.prefix)
             continue
-        done.add(newest.step)
+        given[newest.step] = newest.time
         try:
             yield newest._replace(prefix=copy)
         finally:

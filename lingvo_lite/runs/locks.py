@@ -75,7 +75,12 @@ class JobLock:
         self._thread.start()
 
     def Check(self) -> None:
-        """Raises LockedError if another host took the lock over, this process having slept."""
+        """Raises LockedError if the lock is no longer this job's.
+
+        Another host may have taken it over while this process slept, or the log directory was
+        removed and another run was begun in it.
+        """
+        self._lost = self._lost or self._Lost()
         if self._lost:
             raise LockedError(self._lost)
 
@@ -125,17 +130,38 @@ class JobLock:
             _log.warning('%s: taking over the lock of %s, which is gone.', self._shown, who)
             return
         age = self._HeartbeatAge()
-        if age < _STALE_S:
+        if 0 <= age < _STALE_S or (age < 0 and self._StillBeats(who)):
             raise LockedError(self._Refusal(holder))
+        when = f'{age:.0f} s ago' if age >= 0 else 'before the clock was set back'
         _log.warning(
-            '%s: taking over the lock of %s; its last sign of life was %.0f s ago.',
-            *(self._shown, who, age),
+            '%s: taking over the lock of %s; its last sign of life was %s.',
+            *(self._shown, who, when),
         )
 
     def _HeartbeatAge(self) -> float:
         """Seconds since the holder's heartbeat, both times taken by the file system's clock."""
         os.utime(self._fd)
         return os.fstat(self._fd).st_mtime - os.stat(self._Path('lock.json')).st_mtime
+
+    def _StillBeats(self, who: str) -> bool:
+        """Whether the holder goes on to touch its file: asked when its age means nothing."""
+        wait = 2 * _HEARTBEAT_S
+        _log.warning(
+            '%s: the last sign of life of %s lies in the future, so the clock was set back. '
+            'Looking for another one, for %.0f s.',
+            *(self._shown, who, wait),
+        )
+        path = self._Path('lock.json')
+        until = time.monotonic() + wait
+        try:
+            before = os.stat(path).st_mtime_ns
+            while time.monotonic() < until:
+                time.sleep(wait / 100)
+                if os.stat(path).st_mtime_ns != before:
+                    return True
+        except FileNotFoundError:  # it has let go
+            pass
+        return False
 
     def _Refusal(self, holder: Optional[dict[str, Any]]) -> str:
         who = _Who(holder) if holder else 'another process that is just starting'
@@ -147,14 +173,20 @@ class JobLock:
     def _Beat(self) -> None:
         while not self._stop.wait(_HEARTBEAT_S):
             try:
-                holder = _ReadHolder(self._folder)
-                if holder is None or holder.get('token') != self._record['token']:
-                    who = _Who(holder) if holder else 'someone who removed lock.json'
-                    self._lost = f'{self._shown}: the lock of this job was taken over by {who}.'
+                self._lost = self._Lost()
+                if self._lost:
                     return
                 os.utime(self._Path('lock.json'))
             except OSError as error:  # a file server that restarts is no reason to stop
                 _log.warning('%s: no heartbeat: %s.', self._shown, error)
+
+    def _Lost(self) -> str:
+        """Why the lock is no longer this job's; '' if it is."""
+        holder = _ReadHolder(self._folder)
+        if holder is not None and holder.get('token') == self._record['token']:
+            return ''
+        who = _Who(holder) if holder else 'someone who removed lock.json'
+        return f'{self._shown}: the lock of this job was taken over by {who}.'
 
 
 def _ReadHolder(folder: str) -> Optional[dict[str, Any]]:

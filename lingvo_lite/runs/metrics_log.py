@@ -42,6 +42,7 @@ class MetricsLog:
 
         Raises:
           ValueError: if a value is anything else, or named 'step'.
+          OSError: if it cannot be written, as on a full disk; the file is as it was then.
         """
         record = {'step': int(step)}
         for name, value in values.items():
@@ -51,9 +52,17 @@ class MetricsLog:
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + '\n'
         is_new = not os.path.exists(self.path)
         # Unbuffered: the line goes out in one write, so that no reader sees two halves in turn.
+        rest = line.encode('utf-8')
         with open(self.path, 'ab', buffering=0) as file:
-            file.write(line.encode('utf-8'))
-            os.fsync(file.fileno())
+            size = file.tell()
+            try:
+                # On a disk with too little room the first part is written without an error.
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except OSError as error:
+                file.truncate(size)
+                raise OSError(error.errno, error.strerror, self.path) from error
         if is_new:
             atomic.FsyncFolder(os.path.dirname(os.path.abspath(self.path)))
 

@@ -46,11 +46,11 @@ class KeepPolicy:
         kept = {checkpoint.step for checkpoint in found[-self.last :]}
         if self.every_n_hours and found:
             # Only what stays decides about what comes after it, so a restarted trainer, which sees
-            # just what stayed, decides the same.
+            # just what stayed, decides the same. A clock that was set back starts a new count.
             at = found[0].time
             kept.add(found[0].step)
             for checkpoint in found:
-                if checkpoint.time - at >= 3600 * self.every_n_hours:
+                if not 0 <= checkpoint.time - at < 3600 * self.every_n_hours:
                     at = checkpoint.time
                     kept.add(checkpoint.step)
         if self.protect is not None:
@@ -115,5 +115,11 @@ class AsyncSaver:
                 checkpoint_files.Delete(old.prefix)
             checkpoint_files.WriteState(self._folder)
         except BaseException as error:
-            self._failure = SaveError(f'Checkpoint {prefix} could not be written: {error}')
+            reason = ' '.join(str(getattr(error, 'message', error)).split())
+            whole = checkpoint_files.Latest(self._folder)
+            left = f'the last whole one, {whole.prefix}' if whole else 'the beginning'
+            self._failure = SaveError(
+                f'Checkpoint {prefix} could not be written: {reason.rstrip(".")}. '
+                f'Started again, training goes on from {left}.'
+            )
             self._failure.__cause__ = error

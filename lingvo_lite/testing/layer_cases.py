@@ -405,6 +405,12 @@ def _SpeechCases() -> list[Case]:
         ),
         Case('Conv1D', conv.Conv1D.Params().Set(**one, output_dim=5, stride=2), _OWN, _Conv),
         Case(
+            'Conv1D-dilated',
+            conv.Conv1D.Params().Set(**one, output_dim=5, dilation=3),
+            _OWN,
+            _Conv,
+        ),
+        Case(
             'DepthwiseConv1D',
             conv.DepthwiseConv1D.Params().Set(input_dim=_DIM, kernel_size=4, stride=2),
             _OWN,

@@ -9,7 +9,7 @@ are bad too.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -18,6 +18,8 @@ import tensorflow as tf
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.training import learner as learner_lib
 from lingvo_lite.training import replica_function, step_result
+
+_SHOWN = 5  # layers that overflow, in a message
 
 
 class NotFiniteError(RuntimeError):
@@ -36,37 +38,96 @@ class Finding(NamedTuple):
     path: str
 
 
+class Seen(NamedTuple):
+    """What a run with a check behind every layer saw.
+
+    Attributes:
+      layers: (path, whether its output is bad, whether the gradient of that is bad) for each time
+        that a layer was called, in this order.
+      bad_variables: paths of variables whose gradient is bad.
+      loss_bad: whether the loss is.
+    """
+
+    layers: list[tuple[str, bool, bool]]
+    bad_variables: list[str]
+    loss_bad: bool
+
+
+class Report(NamedTuple):
+    """What is not finite in a step.
+
+    Attributes:
+      finding: the cause.
+      layers: paths of all layers with a bad output, or if the loss is finite with a bad gradient,
+        in the order in which they went bad.
+    """
+
+    finding: Finding
+    layers: tuple[str, ...]
+
+
 def Diagnose(
     learner: learner_lib.Learner,
     batches: Sequence[NestedMap],
     result: step_result.StepResult,
     folder: str,
+    worker: int = 0,
 ) -> NotFiniteError:
     """The error to stop with; saves the batch on the way.
 
     Args:
       learner: just behind a step that was skipped. On several workers all must call this.
-      batches: of that step.
+      batches: of that step, of this worker.
       result: of that step.
-      folder: where bad_batch-<step>.npz is written.
+      folder: where the batch is written; see `BatchFile`.
+      worker: number of this worker.
     """
     numbers = result.Read()
-    step = numbers.step - 1
-    path = os.path.join(folder, f'bad_batch-{step:08d}.npz')
+    path = BatchFile(folder, numbers.step, worker)
     SaveBatch(path, batches)
-    finding = Find(learner, batches, step, numbers.get('loss_scale'))
-    task = type(learner.task).__name__
-    cause = {
+    scale = numbers.get('loss_scale')
+    report = Inspect(learner, batches, numbers.step - 1, scale)
+    what = 'loss' if not np.isfinite(numbers.loss) else 'gradient norm'
+    value = numbers.loss if what == 'loss' else numbers.grad_norm
+    parts = [f'Step {numbers.step}: {what} is {value}.']
+    parts.append(Cause(report.finding, type(learner.task).__name__))
+    if numbers.get('overflows_at_floor', 0):
+        parts.append(
+            f'Loss scale: {scale:g}, as small as task.train.loss_scale.min_scale allows. Layers '
+            f'that overflow: {_Listed(report.layers)}.'
+        )
+    elif scale is not None:
+        parts.append(f'Loss scale: {scale:g}.')
+    parts.append(f'Batch saved to {path}.')
+    return NotFiniteError(' '.join(parts))
+
+
+def BatchFile(folder: str, step: int, worker: int = 0) -> str:
+    """Where the batch of a bad step is saved: each worker has a part of it.
+
+    Args:
+      folder: the trainer's.
+      step: as metrics.jsonl counts, from 1.
+      worker: whose part; the chief's has no number.
+    """
+    part = f'-worker{worker}' if worker else ''
+    return os.path.join(folder, f'bad_batch-{step:08d}{part}.npz')
+
+
+def Cause(finding: Finding, task: str) -> str:
+    """A finding as a sentence.
+
+    Args:
+      finding: see `Find`.
+      task: name of the task's class.
+    """
+    return {
         'batch': f'The batch itself is not finite: {finding.path}.',
         'variable': f'The variable {finding.path} itself is not finite.',
         'output': f'First bad layer: {finding.path or task}.',
         'gradient': f'First bad layer: {finding.path or task} (its gradient).',
         'none': f'No layer is bad: look at what {task} computes outside of its layers.',
     }[finding.kind]
-    what = 'loss' if not np.isfinite(numbers.loss) else 'gradient norm'
-    value = numbers.loss if what == 'loss' else numbers.grad_norm
-    scale = f' Loss scale: {numbers.loss_scale:g}.' if 'loss_scale' in numbers else ''
-    return NotFiniteError(f'Step {step}: {what} is {value}. {cause}{scale} Batch saved to {path}.')
 
 
 def Find(
@@ -75,34 +136,54 @@ def Find(
     step: int,
     loss_scale: Optional[float] = None,
 ) -> Finding:
-    """What is the first to be not finite when a batch is run.
+    """What is the first to be not finite when a batch is run; arguments as for `Inspect`."""
+    return Inspect(learner, batches, step, loss_scale).finding
+
+
+def Inspect(
+    learner: learner_lib.Learner,
+    batches: Sequence[NestedMap],
+    step: int,
+    loss_scale: Optional[float] = None,
+) -> Report:
+    """What is not finite when a batch is run.
 
     Args:
       learner: its variables are those that the step started from.
       batches: for each replica of this worker.
-      step: number of the step, which decides about dropout.
+      step: number of the step, from 0, which decides about dropout.
       loss_scale: of the step; None for the present one.
     """
     # First of all, and always: it holds collectives, in which other workers would wait.
     seen = _Watch(learner, batches, step, loss_scale)
+    return Judge(learner.task, batches, seen)
+
+
+def Judge(task: Any, batches: Sequence[NestedMap], seen: Seen) -> Report:
+    """The cause of what was seen.
+
+    Args:
+      task: with the variables that the step started from.
+      batches: of the step.
+      seen: what a run with a check behind every layer saw.
+    """
+    outputs = _Unique(path for path, output_bad, _ in seen.layers if output_bad)
+    order = {path: i for i, (path, _, _) in enumerate(seen.layers)}
+    bad = {path: i for i, (path, _, gradient_bad) in enumerate(seen.layers) if gradient_bad}
+    for path in (variable.rpartition('/')[0] for variable in seen.bad_variables):
+        bad.setdefault(path, order.get(path, -1))
+    backward = tuple(sorted(bad, key=lambda path: (-bad[path], path)))
+    layers = outputs or (() if seen.loss_bad else backward)
     for replica, batch in enumerate(batches):
         for field, value in batch.FlattenItems():
             if not _IsFinite(value):
-                return Finding('batch', f'{field} (replica {replica})')
-    for path, variable in learner.task.AllVariables().items():
+                return Report(Finding('batch', f'{field} (replica {replica})'), layers)
+    for path, variable in task.AllVariables().items():
         if not _IsFinite(variable):
-            return Finding('variable', path)
-    for path, output_bad, _ in seen.layers:
-        if output_bad:
-            return Finding('output', path)
-    if seen.loss_bad:
-        return Finding('none', '')
-    order = {path: i for i, (path, _, _) in enumerate(seen.layers)}
-    bad = {path for path, _, gradient_bad in seen.layers if gradient_bad}
-    bad |= {path.rpartition('/')[0] for path in seen.bad_variables}
-    if bad:
-        return Finding('gradient', max(bad, key=lambda path: order.get(path, -1)))
-    return Finding('none', '')
+            return Report(Finding('variable', path), layers)
+    if not layers:
+        return Report(Finding('none', ''), ())
+    return Report(Finding('output' if outputs else 'gradient', layers[0]), layers)
 
 
 def SaveBatch(path: str, batches: Sequence[NestedMap]) -> None:
@@ -133,27 +214,12 @@ def LoadBatch(path: str) -> list[NestedMap]:
     return batches
 
 
-class _Seen(NamedTuple):
-    """What a run with a check behind every layer saw.
-
-    Attributes:
-      layers: (path, whether its output is bad, whether the gradient of that is bad), in the order
-        in which the layers were done.
-      bad_variables: paths of variables whose gradient is bad.
-      loss_bad: whether the loss is.
-    """
-
-    layers: list[tuple[str, bool, bool]]
-    bad_variables: list[str]
-    loss_bad: bool
-
-
 def _Watch(
     learner: learner_lib.Learner,
     batches: Sequence[NestedMap],
     step: int,
     loss_scale: Optional[float],
-) -> _Seen:
+) -> Seen:
     recorders: list[_Recorder] = []
     strategy = learner.strategy
 
@@ -174,13 +240,15 @@ def _Watch(
         bad = strategy.run(OnReplica, args=(batch,))
         return replica_function.FirstLocal(strategy, bad)
 
-    found = replica_function.ReplicaFunction(strategy, Body, 'first bad layer')(batches)
+    # What is not finite must not be left in them: it would be taken for the cause.
+    with learner.StatisticsKept():
+        found = replica_function.ReplicaFunction(strategy, Body, 'first bad layer')(batches)
     loss_bad, *bad = (found.numpy() > 0).tolist()
     recorder = recorders[0]
     count = len(recorder.paths)
     layers = [(path, bad[i], bad[count + i]) for i, path in enumerate(recorder.paths)]
     variables = [p for p, is_bad in zip(recorder.variables, bad[2 * count :]) if is_bad]
-    return _Seen(layers, variables, loss_bad)
+    return Seen(layers, variables, loss_bad)
 
 
 class _Recorder:
@@ -235,6 +303,17 @@ class _Recorder:
         self._outputs.append(value)
         self._gradients.append([])
         return value
+
+
+def _Unique(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(paths))
+
+
+def _Listed(paths: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    shown = [path or 'the task itself' for path in paths[:_SHOWN]]
+    more = len(paths) - len(shown)
+    return ', '.join(shown) + (f' and {more} more' if more else '') if shown else 'none'
 
 
 def _IsFinite(value: Any) -> bool:

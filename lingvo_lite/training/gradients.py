@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.training import accumulation
+from lingvo_lite.training import accumulation, communication
 
 Pairs = dict[str, tuple[tf.Tensor, tf.Tensor]]
 
@@ -90,6 +90,7 @@ class LossGradient:
         self._task = task
         self._losses = {names: dict(variables) for names, variables in losses.items()}
         self._count = count
+        self._communication = task.params.train.communication
 
     def __call__(
         self, batch: NestedMap, settings: Settings, recorder: Optional[Recorder] = None
@@ -142,7 +143,7 @@ class LossGradient:
             if counted is not None:
                 terms, metrics = _Times(counted, terms), _Times(counted, metrics)
             with tape.stop_recording():
-                weights = _SumOverReplicas({name: weight for name, (_, weight) in terms.items()})
+                weights = self._GlobalWeights(terms)
             targets = []
             for _, names in parts:
                 target = self._Combine({k: (terms[k][0], weights[k]) for k in names})
@@ -158,6 +159,12 @@ class LossGradient:
             factor = None if counted is None else weights[names[0]]
             total.AddGradients((loss_terms, names), gradients, factor)
         del tape
+
+    def _GlobalWeights(self, terms: Pairs) -> dict[str, tf.Tensor]:
+        """The weight of each term summed over all replicas, in one all-reduce."""
+        own = tf.stack([tf.stop_gradient(weight) for _, weight in terms.values()])
+        (summed,) = communication.Sum([own], communication.Options(self._communication))
+        return dict(zip(terms, tf.unstack(summed)))
 
     def _Parts(self, terms: Pairs) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
         """(loss, those of its terms) of each backward pass."""
@@ -196,7 +203,7 @@ class LossGradient:
         return values[0] if len(values) == 1 else tf.add_n(values)
 
     def _Reduce(self, total: _Total, scale: Optional[tf.Tensor]) -> Reduced:
-        """Everything summed over replicas, in one all-reduce."""
+        """Everything summed over replicas, in one all-reduce (in two, if one is of float16)."""
         gradients = total.MeanGradients(scale, weighted=self._count > 1)
         unused = sorted(path for path, gradient in gradients.items() if gradient is None)
         if unused:
@@ -210,16 +217,17 @@ class LossGradient:
         own = tf.stack(
             [*total.sums.values(), *(x for pair in total.metrics.values() for x in pair)]
         )
-        replica = tf.distribute.get_replica_context()
-        values = [*gradients.values(), own]
-        if replica.num_replicas_in_sync > 1:
-            values = replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
-        reduced = iter(tf.unstack(values[-1]))
+        options = communication.Options(self._communication)
+        if self._communication.float16_gradients:
+            values, own = communication.SumAsFloat16([*gradients.values()], own, options)
+        else:
+            *values, own = communication.Sum([*gradients.values(), own], options)
+        reduced = iter(tf.unstack(own))
         terms = {name: (next(reduced), total.weights[name]) for name in total.sums}
         metrics = {name: (next(reduced), next(reduced)) for name in total.metrics}
         trained = {name for loss in self._losses for name in (loss or terms)}
         loss = self._Combine({name: terms[name] for name in terms if name in trained})
-        return Reduced(dict(zip(gradients, values[:-1])), loss, terms, metrics)
+        return Reduced(dict(zip(gradients, values)), loss, terms, metrics)
 
 
 class _Total:
@@ -309,15 +317,6 @@ def _Scalar(what: str, value: Any) -> tf.Tensor:
 
 def _Times(factor: tf.Tensor, pairs: Pairs) -> Pairs:
     return {name: (value * factor, weight * factor) for name, (value, weight) in pairs.items()}
-
-
-def _SumOverReplicas(values: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Each scalar summed over all replicas, in one all-reduce."""
-    replica = tf.distribute.get_replica_context()
-    if replica.num_replicas_in_sync == 1:
-        return {name: tf.stop_gradient(value) for name, value in values.items()}
-    packed = tf.stack([tf.stop_gradient(value) for value in values.values()])
-    return dict(zip(values, tf.unstack(replica.all_reduce(tf.distribute.ReduceOp.SUM, packed))))
 
 
 def _Plus(total: Optional[tf.Tensor], value: tf.Tensor) -> tf.Tensor:

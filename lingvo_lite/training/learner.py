@@ -17,7 +17,9 @@ that has skipped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -67,6 +69,13 @@ class Learner:
             self.updates = _Counter('updates')
             self.skipped = _Counter('skipped')
             self.skipped_in_a_row = _Counter('skipped_in_a_row')
+            # Set while a step is tried: it changes nothing then.
+            self._trying = tf.Variable(
+                False,
+                trainable=False,
+                name='trying',
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
             self.loss_scale = None
             if task.dtype == tf.float16:
                 self.loss_scale = train.loss_scale.Instantiate()
@@ -103,15 +112,61 @@ class Learner:
         values = self._function(batches)
         return step_result.StepResult(self._names, values)
 
+    def TryStep(self, batches: Sequence[NestedMap]) -> step_result.StepResult:
+        """A step that changes nothing, by the same trace: forward and backward pass, no update.
+
+        For finding out whether a batch fits into memory. Counters, loss scale, statistics and
+        moving averages are what they were, so the next `TrainStep` is what it would have been.
+
+        Args:
+          batches: as for `TrainStep`.
+
+        Returns:
+          What the step would have done; it is done when this returns.
+        """
+        self._trying.assign(True)
+        try:
+            result = self.TrainStep(batches)
+            result.Read()
+        finally:
+            self._trying.assign(False)
+        return result
+
+    @property
+    def check_every(self) -> int:
+        """`MustStop` is to be asked at least so often, in steps: each time waits for the device."""
+        train = self.task.params.train
+        return 1 if train.on_non_finite == 'stop' else train.max_skipped_in_a_row + 1
+
     def MustStop(self, numbers: NestedMap) -> bool:
-        """Whether training cannot go on: too many steps without an update, or float16 overflows at
-        the smallest loss scale.
+        """Whether training cannot go on: too many steps without an update, float16 overflows at
+        the smallest loss scale, or with `on_non_finite='stop'` any step without an update.
+
+        A smaller loss scale is the answer to gradients that overflow in float16, so these are
+        skipped under both policies.
 
         Args:
           numbers: what `StepResult.Read` returned.
         """
-        most = self.task.params.train.max_skipped_in_a_row
-        return numbers.skipped_in_a_row > most or numbers.get('overflows_at_floor', 0) > 0
+        train = self.task.params.train
+        if numbers.skipped_in_a_row > train.max_skipped_in_a_row:
+            return True
+        if numbers.get('overflows_at_floor', 0) > 0:
+            return True
+        if numbers.finite or train.on_non_finite == 'skip':
+            return False
+        adapts = self.loss_scale is not None and self.loss_scale.adapts
+        return not (adapts and math.isfinite(numbers.loss))
+
+    @contextlib.contextmanager
+    def StatisticsKept(self) -> Iterator[None]:
+        """Whatever passes are run inside, statistics (of batch norm, say) are what they were."""
+        before = [variable.numpy() for variable in self._statistics]
+        try:
+            yield
+        finally:
+            for variable, value in zip(self._statistics, before):
+                variable.assign(value)
 
     def State(self) -> dict[str, tf.Variable]:
         """{name in a checkpoint: variable} of all that a run needs to go on exactly."""
@@ -153,6 +208,7 @@ class Learner:
         statistics = [variable.read_value() for variable in self._statistics]
         found, numbers = self.strategy.run(self._Gradients, args=(batch, settings))
         numbers = {k: replica_function.FirstLocal(self.strategy, v) for k, v in numbers.items()}
+        trying = self._trying.read_value()
         finite = tf.math.is_finite(numbers['grad_norm']) & tf.math.is_finite(numbers['loss'])
 
         def Apply() -> tf.Tensor:
@@ -166,10 +222,10 @@ class Learner:
                 variable.assign(value)
             return tf.constant(False)
 
-        tf.cond(finite, Apply, Skip)
+        tf.cond(finite & ~trying, Apply, Skip)
         if self.loss_scale:
             numbers['loss_scale'] = settings.scale
-            self.loss_scale.Update(finite, numbers.pop('max_gradient', None))
+            self.loss_scale.Update(finite, numbers.pop('max_gradient', None), keep=trying)
             numbers['overflows_at_floor'] = self.loss_scale.overflows_at_floor
         applied = tf.cast(finite, tf.int64)
         in_a_row = self.skipped_in_a_row.read_value()
@@ -180,7 +236,8 @@ class Learner:
             'skipped_in_a_row': tf.where(finite, tf.zeros_like(in_a_row), in_a_row + 1),
         }
         for name, value in counters.items():
-            getattr(self, name).assign(value)
+            counter = getattr(self, name)
+            counter.assign(tf.where(trying, counter.read_value(), value))
         numbers.update(counters, finite=applied)
         for group, rate in zip(self.groups, rates):
             key = f'learning_rate.{group.name}' if group.name else 'learning_rate'
@@ -192,7 +249,16 @@ class Learner:
         self, batch: NestedMap, settings: gradients.Settings
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """On a replica: (the clipped gradients of the global batch, numbers to show)."""
-        reduced = self.gradient(batch, settings)
+        return self.Processed(self.gradient(batch, settings))
+
+    def Processed(
+        self, reduced: gradients.Reduced
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """(the gradients, regularized and clipped; numbers for StepResult). On a replica.
+
+        Args:
+          reduced: of `self.gradient`.
+        """
         numbers = {'loss': reduced.loss}
         for kind, pairs in (('terms', reduced.terms), ('metrics', reduced.metrics)):
             for name, (value, weight) in pairs.items():
@@ -276,6 +342,8 @@ def _CheckParams(params: Any, strategy: tf.distribute.Strategy) -> None:
         'clip_gradient_value': (train.clip_gradient_value >= 0, 'at least 0'),
         'l2_regularizer_weight': (train.l2_regularizer_weight >= 0, 'at least 0'),
         'l1_regularizer_weight': (train.l1_regularizer_weight >= 0, 'at least 0'),
+        'communication.bytes_per_pack': (train.communication.bytes_per_pack >= 0, 'at least 0'),
+        'communication.timeout_seconds': (train.communication.timeout_seconds >= 0, 'at least 0'),
     }
     for key, (fits, wanted) in limits.items():
         if not fits:

@@ -93,6 +93,8 @@ class ReplicaFunction:
         return self._function([value for each in items for _, value in each])
 
     def _Trace(self, flat: list[tf.Tensor]) -> Any:
+        if tf.executing_eagerly():  # under tf.config.run_functions_eagerly nothing is traced
+            return self._body(self._PerReplica(flat))
         self.num_traces += 1
         if self.num_traces > 1:
             raise TraceError(

@@ -48,6 +48,11 @@ class ConformerEncoder(base.BaseLayer):
         """Size of the output."""
         return int(self.params.model_dim)
 
+    @property
+    def time_stride(self) -> int:
+        """Frames of the input for each of the output."""
+        return _STRIDE * _STRIDE
+
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """x: [batch, time, input_dim], paddings: [batch, time]. Returns y, and its paddings."""
         x = x[:, :, :, tf.newaxis]

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 
-from lingvo_lite import task
-from lingvo_lite.decoding import ctc
+from lingvo_lite import hyperparams
+from lingvo_lite.decoding import ctc, ctc_alignment, lm_fusion
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, ctc_loss, dense_block, frontend, linear, spec_augment
+from lingvo_lite.layers import base, ctc_loss, dense_block, linear
 from lingvo_lite.layers.template import handed
-from lingvo_lite.metrics import wer
 from lingvo_lite.nested_map import NestedMap
 
-from . import model
+from . import recognizer
 
 
-class CtcModel(task.BaseTask):
+class CtcModel(recognizer.Recognizer):
     """Front end, encoder, and a token or the blank (id 0, which is padding in texts) a frame.
 
     Any layer is an encoder that has the params `input_dim`, a property `output_dim` and
-    FProp(x [batch, time, input_dim], paddings [batch, time]) -> (y, its paddings).
+    FProp(x [batch, time, input_dim], paddings [batch, time]) -> (y, its paddings). Where it also
+    has a property `time_stride`, the frames of its input for each of its output, and the front end
+    a property `step_s`, the seconds from frame to frame, words get time stamps.
 
     batch:
       source.waveform: float32 [batch, samples], in [-1, 1]; source.num_samples: int32 [batch].
@@ -33,28 +34,36 @@ class CtcModel(task.BaseTask):
     def Params(cls) -> Any:
         p = super().Params()
         p.Define('vocab_size', REQUIRED, 'Number of tokens.', type=int)
-        p.Define(
-            'frontend',
-            frontend.MelAsrFrontend.Params().Set(normalization='per_feature'),
-            'Waveform to features.',
-            bound=base.BaseLayer,
-        )
-        p.Define('spec_augment', spec_augment.SpectrumAugmenter.Params(), 'Masks on the features.')
         p.Define('encoder', dense_block.DenseBlocks.Params(), 'Encoder.', bound=base.BaseLayer)
         p.Define('logits', linear.Linear.Params(), 'From the encoder to the tokens.')
         p.Define('search', ctc.CtcSearch.Params(), 'How texts are searched.')
         return p
 
+    @classmethod
+    def Check(cls, p: Any) -> None:
+        super().Check(p)
+        if lm_fusion.adds(p.fusion) and p.search.method == 'greedy':
+            what = (
+                'a greedy search over CTC frames asks no language model and counts no words. Set '
+                'search.method=beam.'
+            )
+            raise hyperparams.Fail(p, what, 'fusion.word_bonus' if not p.fusion.lm else 'fusion.lm')
+
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        self.CreateChild('frontend', p.frontend)
-        self.CreateChild('spec_augment', p.spec_augment)
         self.CreateChild('encoder', handed(p, 'encoder', input_dim=self.frontend.output_dim))
         dims = {'input_dim': self.encoder.output_dim, 'output_dim': p.vocab_size}
         self.CreateChild('logits', handed(p, 'logits', **dims))
         self.CreateChild('loss', ctc_loss.CtcLoss.Params())
         self._search = p.search.Instantiate()
+
+    @property
+    def frame_s(self) -> Optional[float]:
+        """Seconds from one frame of the encoder's output to the next; None if it is not known."""
+        step_s = getattr(self.frontend, 'step_s', None)
+        stride = getattr(self.encoder, 'time_stride', None)
+        return step_s * stride if step_s and stride else None
 
     def ComputePredictions(self, batch: NestedMap) -> NestedMap:
         """logits float32 [batch, frames, vocab_size], paddings [batch, frames]."""
@@ -86,27 +95,52 @@ class CtcModel(task.BaseTask):
         """Texts: ids, lengths, scores (see `ctc.CtcSearch.Decode`).
 
         With `others`, the probabilities of each frame are the mean of those of all models.
+
+        Where time stamps are known, also
+          first, last: int32 [batch, tokens], the frames in which each token of the best hypothesis
+            begins and ends (see `ctc_alignment.align`).
+          duration_s: float32 [batch], length of the utterance in seconds.
         """
+        fusion = self._Fusion()
         predictions = self.ComputePredictions(batch)
         scores = tf.nn.log_softmax(predictions.logits)
         if others:
             found = [tf.nn.log_softmax(each.ComputePredictions(batch).logits) for each in others]
-            # A sum; the search makes probabilities of it.
             scores = tf.reduce_logsumexp(tf.stack([scores, *found]), axis=0)
-        return self._search.Decode(scores, predictions.paddings)
+            scores = tf.nn.log_softmax(scores)  # of a sum, a mean
+        hyps = self._search.Decode(scores, predictions.paddings, fusion.lm if fusion else None)
+        if self.frame_s is not None:
+            ids, lengths = hyps.ids[:, 0], hyps.lengths[:, 0]
+            blank = self.params.search.blank_id
+            times = ctc_alignment.align(scores, predictions.paddings, ids, lengths, blank)
+            hyps.first, hyps.last = times.first, times.last
+            samples = tf.cast(batch.source.num_samples, tf.float32)
+            hyps.duration_s = samples / self.params.frontend.sample_rate
+        return hyps
 
     def Summaries(self, predictions: NestedMap, batch: NestedMap) -> NestedMap:
-        """The features, low ones at the bottom."""
+        """The features, low ones at the bottom, and the sound."""
         del predictions
-        return NestedMap(features=model.picture(*self._Features(batch)))
-
-    def CreateDecoderMetrics(self) -> dict[str, Any]:
-        return {'wer': wer.Wer(), 'cer': wer.Cer()}
+        features = recognizer.picture(*self._Features(batch))
+        return NestedMap(features=features, audio=self._Sound(batch))
 
     def PostProcessDecodeOut(self, decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
-        return model.scored_records(decoded, inputs, metrics)
+        """Records with `words` of the best hypothesis: {word, start, end}, in seconds."""
+        records = super().PostProcessDecodeOut(decoded, inputs, metrics)
+        if 'first' in decoded:
+            tokens = inputs.tokenizer.Tokens()
+            for row, record in enumerate(records):
+                record['words'] = self._Words(decoded.Transform(lambda x, row=row: x[row]), tokens)
+        return records
 
-    def _Features(self, batch: NestedMap) -> tuple[tf.Tensor, tf.Tensor]:
-        """[batch, frames, features] and [batch, frames]; with masks in training."""
-        x, paddings = self.frontend(batch.source.waveform, batch.source.num_samples)
-        return self.spec_augment(x, paddings), paddings
+    def _Words(self, decoded: NestedMap, tokens: Sequence[str]) -> list[dict[str, Any]]:
+        """The words of one row of what was decoded."""
+        ids = decoded.ids[0, : decoded.lengths[0]]
+        # A model may have more tokens than the tokenizer.
+        texts = [tokens[i] if i < len(tokens) else '\ufffd' for i in ids]
+        found = ctc_alignment.words(texts, decoded.first, decoded.last, self.frame_s)
+        end = float(decoded.duration_s)  # within the last frame
+        return [
+            {'word': w.text, 'start': round(w.start_s, 3), 'end': round(min(w.end_s, end), 3)}
+            for w in found
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -97,6 +98,11 @@ class DeepSpeechEncoder(base.BaseLayer):
     def output_dim(self) -> int:
         """Size of the output."""
         return int(self.params.hidden_dim)
+
+    @property
+    def time_stride(self) -> int:
+        """Frames of the input for each of the output."""
+        return math.prod(stride[0] for stride in self.params.conv_strides)
 
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """x: [batch, time, input_dim], paddings: [batch, time]. Returns y, and its paddings."""

@@ -8,17 +8,22 @@ from typing import Any
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams, task
-from lingvo_lite.decoding import hypotheses, scorers, search
-from lingvo_lite.layers import base, frontend, spec_augment
-from lingvo_lite.metrics import wer
+from lingvo_lite import hyperparams
+from lingvo_lite.decoding import scorers, search
+from lingvo_lite.layers import base, ctc_loss, linear
 from lingvo_lite.nested_map import NestedMap
 
-from . import decoder, encoder
+from . import decoder, encoder, recognizer
 
 
-class AsrModel(task.BaseTask):
+class AsrModel(recognizer.Recognizer):
     """Front end, encoder, and a decoder that attends to what the encoder returns.
+
+    With ctc_weight = w above 0 the encoder is trained to say each token in some frame too:
+
+        loss = (1 - w) (-log p_attention(text)) + w (-log p_ctc(text))
+
+    Source: Kim et al., arXiv 1609.06773; Watanabe et al., 2017. The search does not use it.
 
     batch:
       source.waveform: float32 [batch, samples], in [-1, 1]; source.num_samples: int32 [batch].
@@ -29,45 +34,56 @@ class AsrModel(task.BaseTask):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        p.Define(
-            'frontend',
-            frontend.MelAsrFrontend.Params().Set(normalization='per_feature'),
-            'Waveform to features.',
-            bound=base.BaseLayer,
-        )
-        p.Define('spec_augment', spec_augment.SpectrumAugmenter.Params(), 'Masks on the features.')
         p.Define('encoder', encoder.AsrEncoder.Params(), 'Encoder.', bound=base.BaseLayer)
         p.Define('decoder', decoder.AsrDecoder.Params(), 'Decoder.', bound=base.BaseLayer)
+        p.Define('ctc_weight', 0.0, 'Share of the CTC loss, in [0, 1); 0 for none.')
         p.Define('bos_id', 1, 'Id of <s>, the token in front of every text.')
         p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
         p.Define('search', search.Search.Params(), 'How texts are searched.')
         return p
 
+    @classmethod
+    def Check(cls, p: Any) -> None:
+        super().Check(p)
+        if not 0 <= p.ctc_weight < 1:
+            what = f'ctc_weight={p.ctc_weight} must be in [0, 1); for CTC alone use CtcModel.'
+            raise hyperparams.Fail(p, what, 'ctc_weight')
+
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        self.CreateChild('frontend', p.frontend)
-        self.CreateChild('spec_augment', p.spec_augment)
         self.CreateChild('encoder', p.encoder)
         self.CreateChild('decoder', p.decoder)
-        if p.decoder.source_dim != self.encoder.output_dim:
+        dim = self.encoder.output_dim
+        if p.decoder.source_dim != dim:
             raise hyperparams.Fail(
                 p.decoder,
-                f'source_dim={p.decoder.source_dim} is not what the encoder returns: '
-                f'{self.encoder.output_dim}.',
+                f'source_dim={p.decoder.source_dim} is not what the encoder returns: {dim}.',
                 'source_dim',
             )
+        if p.ctc_weight:
+            dims = {'input_dim': dim, 'output_dim': p.decoder.vocab_size}
+            self.CreateChild('ctc_logits', linear.Linear.Params().Set(**dims))
+            self.CreateChild('ctc_loss', ctc_loss.CtcLoss.Params())
         self._search = p.search.Instantiate()
 
     def ComputePredictions(self, batch: NestedMap) -> NestedMap:
-        """Decoder outputs for the known target: x [batch, time, dim]."""
-        return NestedMap(x=self.decoder(batch.target.ids, *self.Encode(batch)))
+        """Decoder outputs for the known target: x [batch, time, dim].
+
+        With ctc_weight also ctc_logits, float32 [batch, s, vocab], and ctc_paddings, [batch, s].
+        """
+        encoded, paddings = self.Encode(batch)
+        predictions = NestedMap(x=self.decoder(batch.target.ids, encoded, paddings))
+        if self.params.ctc_weight:
+            predictions.ctc_logits = tf.cast(self.ctc_logits(encoded), tf.float32)
+            predictions.ctc_paddings = paddings
+        return predictions
 
     def ComputeLoss(self, predictions: NestedMap, batch: NestedMap) -> NestedMap:
-        """Cross-entropy, a mean over target tokens."""
+        """Cross-entropy, a mean over target tokens; with ctc_weight see `_JointLoss`."""
         target = batch.target
         out = self.decoder.softmax(predictions.x, target.labels, target.weights)
-        return NestedMap(
+        loss = NestedMap(
             terms={'loss': (out.loss_sum, out.weight_sum)},
             metrics={
                 'log_pplx': (out.log_pplx_sum, out.weight_sum),
@@ -75,13 +91,17 @@ class AsrModel(task.BaseTask):
             },
             per_example={'loss': out.per_example_loss},
         )
+        return self._JointLoss(loss, predictions, target) if self.params.ctc_weight else loss
 
     def Decode(self, batch: NestedMap, others: Sequence[AsrModel] = ()) -> NestedMap:
         """Texts: ids, lengths, scores (see `search.Search.Decode`)."""
+        fusion = self._Fusion()
         scorer = self.Scorer(batch)
         limits = self._search.MaxLengths(scorer.source_lengths)
         if others:
             scorer = scorers.Ensemble([scorer, *(other.Scorer(batch) for other in others)])
+        if fusion is not None:
+            scorer = fusion.Around(scorer)
         with contextlib.ExitStack() as stack:
             for each in (self, *others):
                 stack.enter_context(base.Hoisted(each))
@@ -92,39 +112,55 @@ class AsrModel(task.BaseTask):
         return _Scorer(self, batch)
 
     def Summaries(self, predictions: NestedMap, batch: NestedMap) -> NestedMap:
-        """The features, low ones at the bottom, and the attention to the encoder's frames."""
+        """The features, low ones at the bottom, the attention to encoder frames, and the sound."""
         del predictions
         features, paddings = self._Features(batch)
         _, attention = self.decoder(
             batch.target.ids, *self.encoder(features, paddings), return_attention=True
         )
-        return NestedMap(attention=attention, features=picture(features, paddings))
-
-    def CreateDecoderMetrics(self) -> dict[str, Any]:
-        return {'wer': wer.Wer(), 'cer': wer.Cer()}
-
-    def PostProcessDecodeOut(self, decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
-        return scored_records(decoded, inputs, metrics)
+        return NestedMap(
+            attention=attention,
+            features=recognizer.picture(features, paddings),
+            audio=self._Sound(batch),
+        )
 
     def Encode(self, batch: NestedMap) -> tuple[tf.Tensor, tf.Tensor]:
         """The encoded source, [batch, s, dim], and its paddings, [batch, s]."""
         return self.encoder(*self._Features(batch))
 
-    def _Features(self, batch: NestedMap) -> tuple[tf.Tensor, tf.Tensor]:
-        """[batch, frames, features] and [batch, frames]; with masks in training."""
-        x, paddings = self.frontend(batch.source.waveform, batch.source.num_samples)
-        return self.spec_augment(x, paddings), paddings
+    def _JointLoss(self, loss: NestedMap, predictions: NestedMap, target: NestedMap) -> NestedMap:
+        """The loss with its share of CTC; both are means over target tokens.
 
+        So that, as in the paper, the two parts of an utterance are added up whatever its length:
+        the CTC loss is a sum over utterances too, divided by the tokens of those that count.
 
-def scored_records(decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
-    """The records of `hypotheses.records`, with the edits to the reference by each metric."""
-    records = hypotheses.records(decoded, inputs)
-    for record in records:
-        if 'reference' in record:
-            for name, metric in (metrics or {}).items():
-                edits = metric.Update(hypotheses.best(record), record['reference'])
-                record[f'{name}_edits'] = edits._asdict()
-    return records
+        terms:
+          attention, ctc: multiplied by their shares.
+        metrics:
+          ctc_loss: not multiplied.
+          too_long: share of utterances whose text does not fit into the encoder's frames. They are
+            trained on by attention alone.
+        """
+        w = self.params.ctc_weight
+        # <s> a b and a b </s> are one row each: without its ends the text is a b.
+        labels, padded = target.ids[:, 1:], 1.0 - target.weights[:, 1:]
+        out = self.ctc_loss(predictions.ctc_logits, predictions.ctc_paddings, labels, padded)
+        tokens = tf.reduce_sum(target.weights, axis=1) * out.per_example_weight
+        weight = tf.reduce_sum(tokens)
+        total, total_weight = loss.terms['loss']
+        utterances = out.weight_sum + out.too_long
+        return NestedMap(
+            terms={
+                'attention': ((1.0 - w) * total, total_weight),
+                'ctc': (w * out.loss_sum, weight),
+            },
+            metrics={
+                **loss.metrics,
+                'ctc_loss': (out.loss_sum, weight),
+                'too_long': (out.too_long, utterances),
+            },
+            per_example={'loss': (1.0 - w) * loss.per_example['loss'] + w * out.per_example_loss},
+        )
 
 
 class _Scorer(scorers.Scorer):
@@ -153,22 +189,3 @@ class _Scorer(scorers.Scorer):
         model = self._model.decoder
         x, state, attention = model.ExtendStep(ids, state)
         return model.softmax.Logits(x), state, None if self.source_paddings is None else attention
-
-
-def picture(features: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
-    """Features as a picture: the least of an example is 0, the largest 1; time runs to the right.
-
-    Args:
-      features: [batch, frames, features].
-      paddings: [batch, frames]; drawn as 0.
-
-    Returns:
-      float32 [batch, features, frames], the first feature at the bottom.
-    """
-    real = (paddings < 0.5)[:, :, tf.newaxis]
-    x = tf.cast(features, tf.float32)
-    low = tf.reduce_min(tf.where(real, x, x.dtype.max), axis=[1, 2], keepdims=True)
-    high = tf.reduce_max(tf.where(real, x, x.dtype.min), axis=[1, 2], keepdims=True)
-    x = tf.where(real, tf.math.divide_no_nan(x - low, high - low), 0.0)
-    # [batch, frames, features] -> [batch, features, frames]
-    return tf.reverse(tf.transpose(x, [0, 2, 1]), axis=[1])

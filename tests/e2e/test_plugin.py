@@ -204,6 +204,5 @@ def test_a_mistake_in_it_is_one_line_and_exit_code_2(site, tmp_path):
     done = _Run(site, tmp_path, 'trainer', '--model=echo.Abd', '--logdir=RUN')
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "trainer: No experiment 'echo.Abd'. Nearest: echo.Abc. "
-        "'lingvo_lite list echo' shows all 1."
+        "trainer: No experiment 'echo.Abd'. Nearest: echo.Abc. 'lingvo_lite list echo' shows all 1."
     )

@@ -2,7 +2,9 @@
 
 import re
 
-from lingvo_lite.inputs import inspect, text
+import numpy as np
+
+from lingvo_lite.inputs import audio, inspect, manifests, speech, text
 
 
 def Make(folder):
@@ -27,3 +29,17 @@ def test_shows_texts_lengths_padding_and_the_longest(data_folder):
 def test_says_when_there_are_no_more_batches(data_folder):
     shown = inspect.InspectBatches(Make(data_folder), num_batches=5, train=False)
     assert shown.count('batch ') == 2 and '(no more batches)' in shown
+
+
+def test_shows_of_speech_the_id_the_file_its_length_and_the_transcript(data_folder):
+    for name, samples in (('a', 12000), ('b', 4000)):
+        wave = np.zeros(samples, np.float32)
+        (data_folder / f'{name}.wav').write_bytes(audio.EncodeWav(wave, 8000))
+    rows = [('u1', 'a.wav', 'Two One'), ('u2', 'b.wav', 'six')]
+    manifests.Write(str(data_folder / 'all.tsv'), rows, ('id', 'file', 'transcript'))
+    p = speech.SpeechInput.Params().Set(manifest='all.tsv', sample_rate=8000, batch_size=2)
+    shown = inspect.InspectBatches(p.Instantiate(), num_batches=1, train=False)
+    assert re.search(r'source: 2 x 12,160 samples, padding 34.2%', shown)
+    assert re.search(
+        r'example 0, a.wav .*\n    source: u1, 1.50 s\n    target text: two one', shown
+    )

@@ -107,6 +107,7 @@ def test_missing_data_says_where_how_and_who(tmp_path, cache_folder):
 def test_patterns(tmp_path):
     for name in ('b-1', 'a-2', 'a-1'):
         Write(tmp_path / name, b'')
+    Write(tmp_path / 'a-1.index.npz', b'')
     found = source.FindDataFiles('a-*, b-*')
     assert [path[-3:] for path in found] == ['a-1', 'a-2', 'b-1']
     with pytest.raises(FileNotFoundError, match=r'c-\*'):

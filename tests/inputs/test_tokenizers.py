@@ -167,3 +167,20 @@ def test_params_that_do_not_fit(values, text):
     p = tokenizers.SentencePieceTokenizer.Params().Set(vocab_size=60, **values)
     with pytest.raises(hyperparams.ConfigError, match=text):
         p.Instantiate()
+
+
+def test_tokens_are_the_texts_of_ids(corpus):
+    words = tokenizers.WordTokenizer.Params().Set(words=['one', 'two']).Instantiate()
+    assert words.Tokens() == ['', '', '', ' \ufffd', ' one', ' two']
+    characters = tokenizers.CharacterTokenizer.Params().Set(characters='ba ').Instantiate()
+    assert characters.Tokens() == ['', '', '', '\ufffd', ' ', 'a', 'b']
+    plain = tokenizers.ByteTokenizer.Params().Instantiate()
+    assert plain.Tokens()[4 + ord('a')] == 'a' and plain.Tokens()[4 + 200] == '\ufffd'
+    pieces = SentencePiece(corpus).Instantiate()
+    for tokenizer in (words, characters, plain, pieces):
+        tokens = tokenizer.Tokens()
+        assert len(tokens) == tokenizer.vocab_size and tokens[:3] == [''] * 3
+        assert all(tokens[4:])
+    text = 'the old man'
+    ids = pieces.Encode([text])[0]
+    assert ''.join(pieces.Tokens()[i] for i in ids) == '\u2581' + text.replace(' ', '\u2581')

@@ -20,8 +20,10 @@ def step(loss, correct=(0.5, 2.0), finite=True, **more):
     return types.SimpleNamespace(Read=lambda: numbers)
 
 
-def batch(tokens=100, wait_s=0.0):
-    return types.SimpleNamespace(num_tokens=tokens, num_examples=3, wait_s=wait_s, epoch=2)
+def batch(tokens=100, wait_s=0.0, num_bad=0):
+    return types.SimpleNamespace(
+        num_tokens=tokens, num_examples=3, num_bad=num_bad, wait_s=wait_s, epoch=2
+    )
 
 
 def summary(steps, batches=None):
@@ -76,3 +78,9 @@ def test_the_line_for_people(monkeypatch):
         'step 10/110  loss 1.2500  grad norm 1.25  lr 0.1  loss scale 1024  1 skipped  '
         '0.50 steps/s  20 tokens/s  input wait 500.0 ms (25%)  3 min 20 s left'
     )
+
+
+def test_bad_records_are_shown_where_there_are_some():
+    values = summary([step(1.0)] * 2, [batch(), batch(num_bad=1500)])
+    assert values['bad_records'] == 1500 and ' 1,500 bad records ' in interval.Line(2, 0, values)
+    assert 'bad_records' not in summary([step(1.0)])

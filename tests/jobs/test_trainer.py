@@ -218,7 +218,7 @@ def test_other_data_under_the_same_name_are_refused(run, tmp_path, data_folder, 
     (other / 'train.tgt').write_text((data_folder / 'tiny/train.tgt').read_text())
     assert train(run, f'--data_dir={tmp_path}/data') == 2
     error = capfd.readouterr().err.strip().split('\n')[-1]
-    assert 'the saved position in the data belongs to another order' in error
+    assert 'the data have changed since the position was saved' in error
 
 
 def test_a_run_can_start_from_the_weights_of_another(finished, tmp_path):

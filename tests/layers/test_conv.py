@@ -32,7 +32,7 @@ def _Oracle(x, w, stride, dilation, product):
 
 
 @pytest.mark.parametrize('kernel', [1, 2, 3, 4, 7])
-@pytest.mark.parametrize('stride, dilation', [(1, 1), (2, 1), (3, 1), (1, 2)])
+@pytest.mark.parametrize('stride, dilation', [(1, 1), (2, 1), (3, 1), (1, 2), (1, 3)])
 @pytest.mark.parametrize('cls', [conv.Conv1D, conv.DepthwiseConv1D])
 def test_over_time(inference_step, cls, kernel, stride, dilation):
     x = _Random(2, 7, 3)

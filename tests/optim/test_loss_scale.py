@@ -50,6 +50,80 @@ def test_backoff_falls_at_once_and_rises_after_growth_steps():
     assert _Follow(scale, [g] * 6) == [8.0, 8.0, 16.0, 16.0, 16.0, 16.0]  # the ceiling
 
 
+class _OpenSeq2SeqBackOff:
+    """BackoffScaler of OpenSeq2Seq (optimizers/automatic_loss_scaler.py), in plain Python."""
+
+    def __init__(self, p):
+        self.p, self.scale, self.iteration, self.last_overflow = p, p.initial_scale, 0, -1
+
+    def Update(self, finite):
+        p = self.p
+        if not finite:
+            self.scale = np.clip(self.scale / p.factor, p.min_scale, p.max_scale)
+            self.last_overflow = self.iteration
+        elif (self.iteration - self.last_overflow) % p.growth_steps == 0:
+            self.scale = np.clip(self.scale * p.factor, p.min_scale, p.max_scale)
+        self.iteration += 1
+        return float(self.scale)
+
+
+class _OpenSeq2SeqLogMax:
+    """LogMaxScaler of the same file, with log_max in the place of 2^log_max and of 16."""
+
+    def __init__(self, p):
+        self.p, self.n = p, 0
+        self.mean = self.slow_mean = self.square = 0.0
+
+    def Update(self, finite, largest):
+        p = self.p
+        x = np.log2(largest) if finite else p.log_max
+        self.n += 1
+        self.mean = p.beta1 * self.mean + (1 - p.beta1) * x
+        self.slow_mean = p.beta2 * self.slow_mean + (1 - p.beta2) * x
+        self.square = p.beta2 * self.square + (1 - p.beta2) * x**2
+        slow = 1 - p.beta2**self.n
+        sigma = np.sqrt(max(0.0, self.square / slow - (self.slow_mean / slow) ** 2))
+        cutoff = self.mean / (1 - p.beta1**self.n) + p.overflow_std_dev * sigma
+        return float(np.clip(2.0 ** (p.log_max - cutoff), p.min_scale, p.max_scale))
+
+
+def test_backoff_is_that_of_openseq2seq():
+    p = loss_scale.LossScale.Params().Set(
+        initial_scale=2.0**14, max_scale=2.0**14, growth_steps=3, min_scale=2.0**8
+    )
+    oracle, draw = _OpenSeq2SeqBackOff(p), np.random.default_rng(5)
+    steps = [(bool(draw.random() > 0.25), 1.0) for _ in range(80)]
+    scale = p.Instantiate()
+    scale.Build()
+    wanted = [oracle.Update(finite) for finite, _ in steps]
+    assert len(set(wanted)) > 4
+    assert _Follow(scale, steps) == wanted
+
+
+def test_logmax_is_that_of_openseq2seq_with_its_formula_corrected():
+    # No limit to a rise, and a finite first step: in both, ours differs on purpose.
+    p = loss_scale.LossScale.Params().Set(
+        method='logmax', beta1=0.9, beta2=0.98, log_max=15.0, factor=2.0**20, max_scale=2.0**30
+    )
+    oracle, draw = _OpenSeq2SeqLogMax(p), np.random.default_rng(6)
+    steps = [(n % 17 != 9, float(np.exp2(draw.normal(-5.0, 1.0)))) for n in range(60)]
+    scale = p.Instantiate()
+    scale.Build()
+    np.testing.assert_allclose(
+        _Follow(scale, steps), [oracle.Update(*step) for step in steps], rtol=1e-2
+    )
+
+
+@pytest.mark.parametrize('method', ['backoff', 'logmax'])
+def test_a_step_that_is_only_tried_leaves_no_trace(method):
+    scale = _Scale(method=method)
+    _Follow(scale, [(True, 0.5), (False, np.inf)])
+    before = {name: variable.numpy() for name, variable in scale.State().items()}
+    for finite in (True, False):
+        scale.Update(tf.constant(finite), tf.constant(3.0), keep=tf.constant(True))
+    assert {name: variable.numpy() for name, variable in scale.State().items()} == before
+
+
 def test_the_floor_holds_and_shows():
     scale = _Scale(initial_scale=4.0, min_scale=2.0)
     shown = []

@@ -58,6 +58,24 @@ def _LambOracle(w, g, s, a, t, beta1, beta2, epsilon, weight_decay):
     return w - a * (norms[0] / norms[1] if all(norms) else 1.0) * u
 
 
+def _NovoGradOracle(w, g, s, a, t, beta1, beta2, epsilon, weight_decay):
+    square = np.sum(g**2)
+    s['velocity'] = beta2 * s['velocity'] + (1 - beta2) * square if s else square
+    u = g / (np.sqrt(s['velocity']) + epsilon) + weight_decay * w
+    s['momentum'] = beta1 * s.get('momentum', 0) + u
+    return w - a * s['momentum']
+
+
+def _LarcOracle(w, g, s, a, t, alpha, use_nesterov, eta, mode, min_update, epsilon):
+    """OpenSeq2Seq's form: the gradient is scaled, not the learning rate."""
+    trust = eta * np.sqrt(np.sum(w**2)) / (np.sqrt(np.sum(g**2)) + epsilon)
+    if mode == 'clip':
+        r = min(1, max(trust / a, min_update))
+    else:
+        r = max(trust, min_update)
+    return _MomentumOracle(w, r * g, s, a, t, alpha, use_nesterov)
+
+
 def _AdafactorOracle(w, g, s, a, t, min_dim_size_to_factor, clipping_threshold):
     b = 1 - t**-0.8
     h = g**2 + 1e-30
@@ -73,15 +91,24 @@ def _AdafactorOracle(w, g, s, a, t, min_dim_size_to_factor, clipping_threshold):
     return w - a * max(1e-3, np.sqrt(np.mean(w**2))) * u
 
 
+# Between the ratios of the variables, so that some are limited and some are not.
+_LARC = dict(alpha=0.7, use_nesterov=False, eta=0.03, min_update=0.4, epsilon=1e-7)
 _ADAM = dict(beta1=0.8, beta2=0.95, epsilon=1e-6)
 _CASES = [
     (optimizers.SGD, _SgdOracle, {}),
     (optimizers.Momentum, _MomentumOracle, dict(alpha=0.7, use_nesterov=False)),
     (optimizers.Momentum, _MomentumOracle, dict(alpha=0.7, use_nesterov=True)),
+    (optimizers.Larc, _LarcOracle, dict(**_LARC, mode='clip')),
+    (optimizers.Larc, _LarcOracle, dict(**_LARC, mode='scale')),
     (optimizers.Adam, _AdamOracle, _ADAM),
     (optimizers.AdamW, _AdamOracle, dict(**_ADAM, weight_decay=0.3)),
     (optimizers.Lion, _LionOracle, dict(beta1=0.8, beta2=0.95, weight_decay=0.3)),
     (optimizers.Lamb, _LambOracle, dict(**_ADAM, weight_decay=0.3)),
+    (
+        optimizers.NovoGrad,
+        _NovoGradOracle,
+        dict(beta1=0.8, beta2=0.5, epsilon=1e-6, weight_decay=0.3),
+    ),
     (
         optimizers.Adafactor,
         _AdafactorOracle,
@@ -227,7 +254,9 @@ def test_replicas_stay_equal_and_skip_together(two_replicas, cls, oracle, values
     assert Step.experimental_get_tracing_count() == 1
 
 
-@pytest.mark.parametrize('cls', [optimizers.AdamW, optimizers.Lion, optimizers.Lamb])
+@pytest.mark.parametrize(
+    'cls', [optimizers.AdamW, optimizers.Lion, optimizers.Lamb, optimizers.NovoGrad]
+)
 def test_decay_leaves_out_biases_and_norms(cls):
     p = cls.Params()
     plain, decayed = _Run(p), _Run(p.Copy().Set(weight_decay=0.5))
@@ -279,6 +308,50 @@ def test_lamb_starts_from_zero():
     run.Step(0)
     wanted = -_RATES[0] * np.sign(_Gradients(0)['norm/scale'])
     np.testing.assert_allclose(run.Values()['norm/scale'], wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize('cls', [optimizers.NovoGrad, optimizers.Larc])
+def test_what_is_relative_to_a_norm_bears_zeros(cls):
+    """Weights and gradients of zero, and a warm-up that begins at a learning rate of 0."""
+    run = _Run(cls.Params().Set(epsilon=0.0), ['norm/scale'])
+    run.variables['norm/scale'].assign([0.0, 0.0, 0.0])
+    zeros = {'norm/scale': tf.zeros([3])}
+    for rate in (0.0, 0.1):
+        run.apply(zeros, tf.constant(rate))
+        run.apply({'norm/scale': tf.constant([1.0, 2.0, -3.0])}, tf.constant(0.0))
+    run.apply({'norm/scale': tf.constant([1.0, 2.0, -3.0])}, tf.constant(0.1))
+    assert np.isfinite(run.Values()['norm/scale']).all()
+    for slot in run.optimizer.Slots().values():
+        assert np.isfinite(slot.numpy()).all()
+
+
+def test_novograd_does_not_see_the_size_of_gradients():
+    """Without decay, gradients a thousand times larger give the same updates."""
+    p = optimizers.NovoGrad.Params().Set(epsilon=0.0)
+    small, large = _Run(p), _Run(p)
+    for step in range(3):
+        grads = _Gradients(step)
+        small.Step(step, grads)
+        large.Step(step, {path: np.float32(1024.0) * g for path, g in grads.items()})
+    for path, value in large.Values().items():
+        np.testing.assert_allclose(value, small.Values()[path], rtol=1e-5, err_msg=path)
+        assert not np.allclose(value, _Initial()[path])
+
+
+def test_larc_moves_no_variable_further_than_eta_of_its_size():
+    p = optimizers.Larc.Params().Set(eta=1e-3)
+    run = _Run(p)
+    run.Step(0, {path: np.float32(1e3) * g for path, g in _Gradients(0).items()})
+    for path, value in run.Values().items():
+        change = np.linalg.norm(value - _Initial()[path]) / np.linalg.norm(_Initial()[path])
+        # float32 rounds the weights it is taken from.
+        assert change == pytest.approx(1e-3, rel=1e-3), path
+    # Where the learning rate is the smaller one, it is momentum.
+    gentle, momentum = _Run(p.Copy()), _Run(optimizers.Momentum.Params())
+    for each in (gentle, momentum):
+        each.Step(0, {path: np.float32(1e-6) * g for path, g in _Gradients(0).items()})
+    for path, value in gentle.Values().items():
+        np.testing.assert_array_equal(value, momentum.Values()[path])
 
 
 def test_a_keras_optimizer_that_keeps_nameless_state_is_refused():
@@ -353,6 +426,10 @@ def test_what_is_given_to_apply_is_checked(two_replicas):
         (optimizers.AdamW, dict(beta1=1.0), 'beta1=1.0 must be at least 0 and less than 1'),
         (optimizers.Lion, dict(beta1=0.0), 'beta1=0.0 leaves the sign'),
         (optimizers.Lamb, dict(beta1=-0.1), 'beta1=-0.1 must be at least 0'),
+        (optimizers.NovoGrad, dict(beta2=1.0), 'beta2=1.0 must be at least 0 and less than 1'),
+        (optimizers.NovoGrad, dict(weight_decay=-1.0), 'weight_decay=-1.0 must be at least 0'),
+        (optimizers.Larc, dict(eta=0.0), 'eta=0.0 must be above 0'),
+        (optimizers.Larc, dict(alpha=1.0), 'alpha=1.0 must lie between 0 and 1'),
         (optimizers.Adafactor, dict(clipping_threshold=0.0), 'clipping_threshold=0.0 must be'),
     ],
 )

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import threading
 
 import numpy as np
@@ -31,7 +32,7 @@ def own(tmp_path):
 
 def Follow(train, own, done=(), finished=True, stop=None):
     stop = stop or threading.Event()
-    return following.Follow(train, own, done, lambda: finished, stop, poll_s=0.01)
+    return following.Follow(train, own, lambda: done, lambda: finished, stop, poll_s=0.01)
 
 
 # Following a trainer.
@@ -100,9 +101,35 @@ def test_it_may_start_before_the_trainer_and_sees_the_last_checkpoint(train, own
         return was
 
     stop = threading.Event()
-    follow = following.Follow(train, own, (), IsFinished, stop, poll_s=0.01)
+    follow = following.Follow(train, own, lambda: (), IsFinished, stop, poll_s=0.01)
     assert [checkpoint.step for checkpoint in follow] == [7]
     assert looks[0] > 3
+
+
+def test_what_could_not_be_scored_comes_again_only_when_it_was_written_anew(train, own):
+    prefix = Save(train, 1)
+    done = set()
+    finished = [False]
+    follow = following.Follow(
+        train, own, lambda: done, lambda: finished[0], threading.Event(), poll_s=0.01
+    )
+    assert next(follow).step == 1  # say that it was damaged: `done` does not have it
+    os.utime(f'{prefix}.index', (1, 1))  # a trainer has written it anew
+    assert next(follow).step == 1
+    done.add(1)
+    os.utime(f'{prefix}.index', (2, 2))
+    finished[0] = True
+    assert list(follow) == []
+
+
+def test_it_does_not_wait_in_a_folder_that_was_removed(train, own):
+    follow = Follow(train, own, finished=False)
+    Save(train, 1)
+    next(follow)
+    shutil.rmtree(train)
+    shutil.rmtree(own)
+    with pytest.raises(FileNotFoundError, match='eval_dev was removed'):
+        next(follow)
 
 
 def test_stop_ends_the_waiting(train, own):

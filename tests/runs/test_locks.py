@@ -2,9 +2,11 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -110,6 +112,36 @@ def test_the_lock_of_another_host_is_taken_over_when_its_heartbeat_is_old(tmp_pa
     with locks.JobLock(str(tmp_path), 'evaler Dev'):
         pass
     assert 'last sign of life was 1000 s ago' in caplog.text
+
+
+def SetFuture(path):
+    tomorrow = time.time() + 86400
+    os.utime(path, (tomorrow, tomorrow))
+
+
+def test_a_heartbeat_from_the_future_counts_only_if_another_comes(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(locks, '_HEARTBEAT_S', 0.5)
+    Forge(tmp_path, host='elsewhere')
+    SetFuture(tmp_path / 'lock.json')  # the clock was set back since
+    beat = threading.Timer(0.2, os.utime, [tmp_path / 'lock.json'])
+    beat.start()
+    with pytest.raises(locks.LockedError, match='in use by evaler Dev'):
+        locks.JobLock(str(tmp_path), 'evaler Dev')
+    beat.join()
+    SetFuture(tmp_path / 'lock.json')
+    with locks.JobLock(str(tmp_path), 'evaler Dev'):
+        pass
+    assert 'its last sign of life was before the clock was set back' in caplog.text
+
+
+def test_a_lock_whose_folder_was_removed_is_lost_at_once(tmp_path):
+    folder = tmp_path / 'train'
+    folder.mkdir()
+    with locks.JobLock(str(folder), 'trainer') as lock:
+        lock.Check()
+        shutil.rmtree(folder)
+        with pytest.raises(locks.LockedError, match='someone who removed lock.json'):
+            lock.Check()
 
 
 def test_the_heartbeat_goes_on_and_notices_a_take_over(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -87,3 +89,24 @@ def test_a_line_is_fsynced_before_append_returns(path, monkeypatch):
     monkeypatch.setattr('os.fsync', lambda fd: seen.append(Content(path)))
     log.Append(1, {'loss': 1.0})
     assert '{"step": 1, "loss": 1.0}\n' in seen
+
+
+def test_a_line_that_finds_no_room_leaves_the_file_as_it_was(path):
+    script = (
+        'import resource, sys\n'
+        'from lingvo_lite.runs import metrics_log\n'
+        'log = metrics_log.MetricsLog(sys.argv[1])\n'
+        'log.Append(1, {"loss": 0.5})\n'
+        # The next line has room for its first bytes only.
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (40, resource.RLIM_INFINITY))\n'
+        'try:\n'
+        '    log.Append(2, {"loss": 0.25})\n'
+        'except OSError as error:\n'
+        '    print(error)\n'
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (999, resource.RLIM_INFINITY))\n'
+        'log.Append(3, {"loss": 0.125})\n'
+    )
+    command = [sys.executable, '-c', script, path]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert 'File too large' in text and path in text
+    assert [line['step'] for line in metrics_log.Read(path)] == [1, 3]

@@ -46,7 +46,9 @@ def test_one_every_n_hours_stays():
 def test_deleting_as_they_come_keeps_the_same_as_deleting_at_the_end():
     """So a restart, which knows only what is on the disk, changes nothing."""
     policy = saving.KeepPolicy(last=2, every_n_hours=1.0)
-    every = Found(*np.cumsum(np.random.RandomState(0).uniform(0.0, 0.7, 60)))
+    hours = np.cumsum(np.random.RandomState(0).uniform(0.0, 0.7, 60))
+    hours[30:] -= 10.0  # the clock was set back
+    every = Found(*hours)
     there = []
     for checkpoint in every:
         there.append(checkpoint)
@@ -54,7 +56,12 @@ def test_deleting_as_they_come_keeps_the_same_as_deleting_at_the_end():
             there.remove(old)
     gone = policy.ToDelete(every)
     assert there == [checkpoint for checkpoint in every if checkpoint not in gone]
-    assert 10 < len(there) < 40
+    assert 10 < len(there) < 45
+
+
+def test_a_clock_that_is_set_back_starts_a_new_count():
+    policy = saving.KeepPolicy(last=1, every_n_hours=2.0)
+    assert Deleted(policy, Found(100, 101, 7, 8, 9.5, 10)) == [2, 4]
 
 
 def test_protected_steps_stay_as_long_as_they_are_protected():
@@ -72,6 +79,31 @@ def test_a_policy_that_keeps_nothing_is_refused(bad):
 
 
 # Saving.
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint_and_the_error_names_it(folder):
+    script = (
+        'import resource, sys\n'
+        'import numpy as np\n'
+        'from lingvo_lite.runs import saving\n'
+        'saver = saving.AsyncSaver(sys.argv[1], saving.KeepPolicy())\n'
+        'saver.Save(1, {"w": np.zeros(9)})\n'
+        'saver.Wait()\n'
+        # As a full disk does, it ends every write behind the first bytes of a file.
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n'
+        'try:\n'
+        '    saver.Save(2, {"w": np.random.rand(9999)})\n'
+        '    saver.Wait()\n'
+        'except saving.SaveError as error:\n'
+        '    print(error)\n'
+    )
+    command = [sys.executable, '-c', script, folder]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    whole = checkpoint_files.PrefixOf(folder, 1)
+    assert text.startswith(f'Checkpoint {folder}/ckpt-00000002 could not be written: ')
+    assert text.endswith(f'training goes on from the last whole one, {whole}.\n')
+    assert text.count('\n') == 1 and Steps(folder) == [1]
+    assert not [name for name in os.listdir(folder) if name.startswith('.tmp-')]
 
 
 def test_saves_and_keeps(folder):

@@ -1,9 +1,14 @@
 """A data folder of each test's own, which is the cache folder too; and graphs as jobs run them."""
 
+import os
+import sys
+
 import pytest
 import tensorflow as tf
 
 from lingvo_lite.inputs import source
+
+sys.path.insert(0, os.path.dirname(__file__))  # tiny_tasks
 
 
 @pytest.fixture

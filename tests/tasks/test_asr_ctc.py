@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 import tensorflow as tf
-from lingvo_lite.tasks.asr import conformer_encoder, ctc_model, deep_speech, model
+from lingvo_lite.tasks.asr import conformer_encoder, ctc_model, deep_speech, recognizer
 from lingvo_lite.tasks.asr import input as asr_input
 from lingvo_lite.tasks.asr.params import librispeech, librispeech_conformer, spoken_digits
 
@@ -152,15 +152,16 @@ class TestTheBatchDoesNotMatter:
                 ids = range(first, min(first + size, EXAMPLES))
                 out = decoder.DecodeStep([Batch(ids, pad=size % 3)])[0]
                 for row, i in enumerate(ids):
-                    tokens = out.ids[row, 0, : out.lengths[row, 0]].tolist()
-                    found[i] = (tokens, out.scores[row, 0])
+                    length = out.lengths[row, 0]
+                    times = np.stack([out.first[row, :length], out.last[row, :length]]).tolist()
+                    found[i] = (out.ids[row, 0, :length].tolist(), out.scores[row, 0], times)
             return found
 
         wanted = Decode(32)
-        assert len({tuple(tokens) for tokens, _ in wanted.values()}) > EXAMPLES // 4
+        assert len({tuple(tokens) for tokens, _, _ in wanted.values()}) > EXAMPLES // 4
         for size in (1, 7):
-            for i, (tokens, score) in Decode(size).items():
-                assert tokens == wanted[i][0], (size, i)
+            for i, (tokens, score, times) in Decode(size).items():
+                assert tokens == wanted[i][0] and times == wanted[i][2], (size, i)
                 assert score == pytest.approx(wanted[i][1], abs=1e-4, rel=1e-5)
         assert decoder.num_traces == 1
 
@@ -204,6 +205,52 @@ class TestTraining:
         np.testing.assert_allclose(out.terms['loss'][0], -shares[9], rtol=1e-5)
 
 
+def test_a_frame_lasts_as_long_as_the_encoder_leaves_frames(task):
+    """Counted in frames of the front end, of which each is 10 ms."""
+    batch = Batch(range(EXAMPLES)).Transform(tf.constant)
+    with step.Context(training=False):
+        features, before = task.frontend(batch.source.waveform, batch.source.num_samples)
+        _, after = task.encoder(features, before)
+    counts = [tf.reduce_sum(1 - x, axis=1).numpy() for x in (before, after)]
+    stride = task.frame_s / 0.01
+    np.testing.assert_array_equal(counts[1], np.ceil(counts[0] / stride))
+    assert stride > 1 and counts[0].max() > 40
+
+
+def test_stacked_frames_last_longer():
+    p = Params()
+    p.frontend.Set(stack_size=3, frame_stride=3)
+    assert p.Instantiate().frame_s == pytest.approx(0.06)
+
+
+def test_words_are_said_when_the_frames_say_so():
+    """Each digit is a word; the last one ends with the utterance, not with the frame."""
+    task = Params(vocab_size=14).Instantiate()
+    decoded = NestedMap(
+        id=np.array([7, 3]),
+        ids=np.array([[[6, 5]], [[13, 0]]]),
+        lengths=np.array([[2], [1]]),
+        scores=np.array([[-0.5], [-1.0]], np.float32),
+        first=np.array([[3, 10], [0, -1]]),
+        last=np.array([[4, 10], [20, -1]]),
+        duration_s=np.array([0.215, 10.0], np.float32),
+    )
+    first, second = task.PostProcessDecodeOut(decoded, Inputs(), None)
+    assert first['words'] == [
+        {'word': 'two', 'start': 0.06, 'end': 0.1},
+        {'word': 'one', 'start': 0.2, 'end': 0.215},
+    ]
+    assert second['words'] == [{'word': 'nine', 'start': 0.0, 'end': 0.42}]
+
+
+def test_without_a_known_stride_there_are_no_times(monkeypatch):
+    monkeypatch.delattr(dense_block.DenseBlocks, 'time_stride')
+    task = Params().Instantiate()
+    assert task.frame_s is None
+    with step.Context(training=False):
+        assert 'first' not in task.Decode(Batch([7]).Transform(tf.constant))
+
+
 def test_an_ensemble_means_the_probabilities():
     first, second = (Awake(Params(random_seed=n)) for n in (3, 4))
     batch = Batch(range(6)).Transform(tf.constant)
@@ -242,7 +289,7 @@ def test_the_picture_is_the_features(task):
         predictions = task.ComputePredictions(batch)
         found = task.Summaries(predictions, batch).features
         features, paddings = task.frontend(batch.source.waveform, batch.source.num_samples)
-    np.testing.assert_allclose(found, model.picture(features, paddings))
+    np.testing.assert_allclose(found, recognizer.picture(features, paddings))
     assert found.shape[1] == 12
 
 

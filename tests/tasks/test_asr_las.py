@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from lingvo_lite.tasks.asr import decoder, encoder, model
+from lingvo_lite.tasks.asr import decoder, encoder, model, recognizer
 
 from lingvo_lite import hyperparams, step
 from lingvo_lite.layers import base, recurrent_attention
@@ -262,6 +262,63 @@ def _Decode(task, batch):
     return Run()
 
 
+class TestJointLoss:
+    """Attention and CTC over one encoder (Kim et al., 2017)."""
+
+    def test_it_is_both_in_their_shares(self, inference_step):
+        task = _Awake(_Small(ctc_weight=0.3).Instantiate())
+        batch = _Batch()
+        out = task.ComputeLoss(task.ComputePredictions(batch), batch)
+        encoded, paddings = task.Encode(batch)
+        y = task.decoder(batch.target.ids, encoded, paddings)
+        attention = task.decoder.softmax(y, batch.target.labels, batch.target.weights)
+        # By TensorFlow's own loss: rows are 'x y', 'x', (fill), nothing; of 5, 3, 0 and 1 frames.
+        logits = tf.transpose(task.ctc_logits(encoded), [1, 0, 2])
+        labels, lengths = tf.constant([[4, 5], [6, 0], [0, 0], [0, 0]]), [2, 1, 0, 0]
+        ctc = tf.nn.ctc_loss(labels, logits, lengths, [5, 3, 1, 1], blank_index=0).numpy()
+        ctc[2] = 0  # no frame
+        total, weight = out.terms['attention']
+        np.testing.assert_allclose(total, 0.7 * attention.loss_sum, rtol=1e-5)
+        assert float(weight) == 6
+        total, weight = out.terms['ctc']
+        np.testing.assert_allclose(total, 0.3 * ctc.sum(), rtol=1e-4)
+        assert float(weight) == 6 and set(out.terms) == {'attention', 'ctc'}
+        both = 0.7 * attention.per_example_loss + 0.3 * ctc
+        np.testing.assert_allclose(out.per_example['loss'], both, rtol=1e-4)
+        np.testing.assert_allclose(out.metrics['ctc_loss'][0], ctc.sum(), rtol=1e-4)
+        np.testing.assert_allclose(out.metrics['log_pplx'][0], attention.log_pplx_sum, rtol=1e-5)
+        assert [float(x) for x in out.metrics['too_long']] == [0.0, 3.0]
+
+    def test_a_text_too_long_is_left_to_attention(self, inference_step):
+        task = _Awake(_Small(ctc_weight=0.3).Instantiate())
+        batch = _Batch()
+        batch.source.num_samples = tf.constant([1, 1700, 0, 1])  # one frame for two tokens
+        out = task.ComputeLoss(task.ComputePredictions(batch), batch)
+        assert [float(x) for x in out.metrics['too_long']] == [1.0, 3.0]
+        assert float(out.terms['ctc'][1]) == 3 and float(out.terms['attention'][1]) == 6
+        assert np.isfinite(out.terms['ctc'][0])
+
+    def test_both_train_the_encoder(self):
+        task = _Awake(_Small(ctc_weight=0.5).Instantiate())
+        variables, batch = task.TrainableVariables(), _Batch()
+        with step.Context(training=True), tf.GradientTape(persistent=True) as tape:
+            terms = task.ComputeLoss(task.ComputePredictions(batch), batch).terms
+        for name in ('attention', 'ctc'):
+            found = tape.gradient(terms[name][0], variables)
+            reached = {k for k, v in found.items() if v is not None and np.abs(v).max() > 0}
+            parts = {path.split('/')[0] for path in reached}
+            assert parts == {'encoder', 'decoder' if name == 'attention' else 'ctc_logits'}
+
+    def test_off_it_creates_nothing(self, small):
+        assert not [path for path in small.AllVariables() if 'ctc' in path]
+        assert 'ctc' not in small.Weights()
+
+    @pytest.mark.parametrize('weight', [-0.1, 1.0])
+    def test_a_share_is_less_than_all(self, weight):
+        with pytest.raises(hyperparams.ConfigError, match=r'ctc_weight=.* must be in \[0, 1\)'):
+            _Small(ctc_weight=weight).Instantiate()
+
+
 class TestModel:
     def test_a_fill_row_and_a_single_sample_are_finite(self, small):
         """Also in training, and for gradients; so is an empty text."""
@@ -374,11 +431,13 @@ class TestModel:
         np.testing.assert_allclose(tf.reduce_sum(pictures.attention, axis=2)[0], 1.0, atol=1e-5)
         features = pictures.features.numpy()
         assert features.min() == 0 and features.max() == 1
+        assert pictures.audio.num_samples.numpy().tolist() == SAMPLES
+        np.testing.assert_array_equal(pictures.audio.sample_rate, [16000] * 4)
         np.testing.assert_array_equal(features[1, :, 11:], 0)
 
     def test_the_first_feature_is_at_the_bottom(self):
         x = tf.constant([[[0.0, 4.0], [1.0, 2.0], [9.0, 9.0]]])
-        found = model.picture(x, tf.constant([[0.0, 0, 1]]))
+        found = recognizer.picture(x, tf.constant([[0.0, 0, 1]]))
         np.testing.assert_array_equal(found, [[[1.0, 0.5, 0.0], [0.0, 0.25, 0.0]]])
 
     def test_the_decoder_must_fit_the_encoder(self):

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from lingvo_lite.tools.bench import __main__ as command
-from lingvo_lite.tools.bench import results, search, start, step, step_by_hand, turns
+from lingvo_lite.tools.bench import (
+    hearing,
+    recurrent,
+    results,
+    search,
+    speech,
+    start,
+    step,
+    step_by_hand,
+    turns,
+)
 
 from lingvo_lite.nested_map import NestedMap
 
@@ -157,6 +167,86 @@ def _AssertSame(found, expected):
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('both', [False, True])
+def test_the_lstm_of_keras_is_ours(both):
+    dim = 4
+    ours, theirs = recurrent.random_pass(3, 5, 6, dim, both)
+    names = ['y', 'x', *recurrent.make_ours(6, dim, both).AllVariables()]
+    found = dict(zip(names, ours()))
+    y, x, *weights = theirs()
+    np.testing.assert_allclose(found['y'], y, atol=1e-5)
+    np.testing.assert_allclose(found['x'], x, atol=1e-5)
+    cells = ['forward/cell', 'backward/cell'] if both else ['cell']
+    wanted = [f'{cell}/{name}' for cell in cells for name in ('w', 'u', 'b')]
+    assert len(weights) == len(wanted)
+    for path, gradient in zip(wanted, weights):
+        gradient = gradient[..., np.r_[0 : 2 * dim, 3 * dim : 4 * dim, 2 * dim : 3 * dim]]
+        np.testing.assert_allclose(found[path], gradient, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.slow
+def test_features_of_librosa_are_ours():
+    waveforms = np.random.RandomState(0).normal(scale=0.1, size=[2, 3000]).astype(np.float32)
+    found = hearing.our_features(waveforms)()
+    assert found.shape == (2, 19, 80)
+    theirs = hearing.features_of_librosa(waveforms)
+    np.testing.assert_allclose(found, theirs(), atol=1e-3)
+
+
+@pytest.fixture(scope='module')
+def digits():
+    return speech.random_digits(quick=True)
+
+
+@pytest.mark.slow
+def test_training_of_speech_by_hand_is_our_training(digits):
+    p = speech.task_params('asr.SpokenDigits', quick=True)
+    p.spec_augment.Set(freq_mask_count=0, time_mask_count=0)
+    p.encoder.dropout_prob = 0.0
+    p.train.lr_schedule.warmup_steps = 2  # large updates, and what follows
+    p.train.lr_schedule.schedule.total_steps = 6
+    p.train.optimizer.epsilon = 1e-3
+    ours = speech.make_ours(p)
+    initial = {path: v.numpy() for path, v in ours.task.AllVariables().items()}
+    by_hand = [speech.make_by_hand(p, ours.task, kernel) for kernel in (False, True)]
+    our_step = step.our_step(ours, digits)
+    for _ in range(4):
+        loss = our_step()
+        for training in by_hand:
+            assert speech.step_of_hand(training, digits)() == pytest.approx(loss, rel=1e-5)
+    shadows = {path: ours.Substitutes()[v.ref()] for path, v in ours.task.AllVariables().items()}
+    for path, variable in ours.task.AllVariables().items():
+        assert np.abs(variable.numpy() - initial[path]).max() > 1e-4, path
+        for training in by_hand:
+            own, shadow = training.variables[path], training._shadows[path]
+            np.testing.assert_allclose(own, variable, atol=2e-5, err_msg=path)
+            np.testing.assert_allclose(shadow, shadows[path], atol=2e-5, err_msg=path)
+
+
+@pytest.mark.slow
+def test_training_of_speech_by_hand_draws_what_ours_draws(digits):
+    """As many stretches are masked, and as much is dropped."""
+    p = speech.task_params('asr.SpokenDigits', quick=True)
+    ours = speech.make_ours(p)
+    by_hand = speech.make_by_hand(p, ours.task)
+    step.our_step(ours, digits)()
+    speech.step_of_hand(by_hand, digits)()
+    draws = [
+        sorted(op.type for op in _Graph(function).get_operations() if _IsDraw(op))
+        for function in (ours._function._function, by_hand.step)
+    ]
+    bytes_, places = 'StatelessRandomUniformFullIntV2', 'StatelessRandomUniformV2'
+    assert draws == [[bytes_, places, places]] * 2
+
+
+def _IsDraw(op):
+    # What has a fixed size scrambles a seed.
+    if not op.type.startswith('StatelessRandomUniform'):
+        return False
+    return not op.outputs[0].shape.is_fully_defined()
+
+
 def test_other_hypotheses_are_noticed():
     one = NestedMap(ids=np.array([[5, 6, 7], [5, 6, 7]]), lengths=np.array([3, 2]))
     padded = NestedMap(ids=np.array([[5, 6, 7], [5, 6, 0]]), lengths=np.array([3, 2]))
@@ -193,4 +283,4 @@ def test_an_unknown_bench_is_an_error_that_names_all(capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(['z'])
     assert ended.value.code == 2
-    assert 'no bench z; there are: a, b, c, d, d2, e.' in capsys.readouterr().err
+    assert 'no bench z; there are: a, b, c, d, d2, e, f, g, h.' in capsys.readouterr().err

@@ -105,8 +105,8 @@ def AssertClose(actual, wanted, rtol=1e-5, atol=1e-6):
         np.testing.assert_allclose(actual[name], value, rtol=rtol, atol=atol, err_msg=name)
 
 
-def WorkersParams():
-    """float16, for two worker processes."""
+def OverflowParams():
+    """float16, for worker processes."""
     return Params(
         **{
             'fprop_dtype': tf.float16,
@@ -120,12 +120,43 @@ def WorkersParams():
     )
 
 
-def WorkersBatch(worker, number):
-    """The batch of a worker; the second worker's third overflows float16."""
-    batch = Batch(rows=4, seed=2 * number + worker, fill=2 * worker)
+def OverflowBatch(worker, number):
+    """The batch of a worker; the second worker's third overflows float16, a third has no rows."""
+    batch = Batch(rows=4, seed=3 * number + worker, fill=2 * worker)
     if (worker, number) == (1, 2):
         batch.x[0] = 1e6
     return batch
+
+
+def SharedParams():
+    """float32 with all that must not depend on the number of worker processes."""
+    return Params(
+        **{
+            'by_row': True,
+            'loss_weights': {'row': 0.5},
+            'train.optimizer': optimizers.Momentum.Params(),
+            'train.clip_gradient_norm_to_value': 0.3,
+            'train.l2_regularizer_weight': 0.01,
+            'train.ema_decay': 0.9,
+            'train.accumulation': 2,
+            'train.vn_std': 0.1,
+            'vn.global_vn': True,
+        }
+    )
+
+
+# Rows of global batches: one that does not divide, a long and a short one, a single row.
+SHARED_ROWS = (7, 12, 4, 1)
+
+
+def Share(rows, worker, count):
+    """A worker's rows of the global batch of so many rows, as the pipeline shares them out."""
+    batch = Batch(rows=rows, seed=rows)
+    each = -(-rows // count)
+    own = batch.Transform(lambda value: value[worker::count])
+    missing = each - len(own.id)
+    nothing = Batch(rows=each, fill=each)
+    return NestedMap({k: np.concatenate([own[k], nothing[k][:missing]]) for k in own})
 
 
 @pytest.fixture(scope='session')

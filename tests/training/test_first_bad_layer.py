@@ -133,13 +133,41 @@ def test_the_error_says_step_layer_and_file(tiny, tmp_path):
     for _ in range(3):
         result = learner.TrainStep([_Batch()])
     error = first_bad_layer.Diagnose(learner, [_Batch()], result, str(tmp_path))
-    path = tmp_path / 'bad_batch-00000002.npz'
+    path = tmp_path / 'bad_batch-00000003.npz'
     assert str(error) == (
-        f'Step 2: loss is nan. First bad layer: blocks_1/up. Batch saved to {path}.'
+        f'Step 3: loss is nan. First bad layer: blocks_1/up. Batch saved to {path}.'
     )
     (batch,) = first_bad_layer.LoadBatch(path)
     np.testing.assert_array_equal(batch.x, _Batch().x)
     assert batch.names.text.tolist() == [b'one', b'two']
+
+
+def test_each_worker_saves_its_own_part(tiny, tmp_path):
+    learner = tiny.Learner(_Params(1, 'output'))
+    result = learner.TrainStep([_Batch()])
+    first_bad_layer.Diagnose(learner, [_Batch(5)], result, str(tmp_path), worker=1)
+    (batch,) = first_bad_layer.LoadBatch(tmp_path / 'bad_batch-00000001-worker1.npz')
+    np.testing.assert_array_equal(batch.x, _Batch(5).x)
+
+
+def test_a_loss_scale_at_its_floor_is_told_with_the_layers_that_overflow(tiny, tmp_path):
+    params = _Params(0, '', **{'fprop_dtype': tf.float16, 'train.loss_scale.initial_scale': 2.0})
+    learner = tiny.Learner(params)
+    # Finite in float16, and its square too; the gradient of 2 x is not: 2 * 60000 / 24 * 65536.
+    learner.task.blocks[1].down.vars.w.assign(np.full([4, 3], 6e4))
+    batch = _Batch()
+    result = learner.TrainStep([batch])
+    assert not learner.MustStop(result.Read())  # 2 can still become 1
+    result = learner.TrainStep([batch])
+    assert learner.MustStop(result.Read())
+    report = first_bad_layer.Inspect(learner, [batch], 1, 1.0)
+    assert report.layers[0] == 'blocks_1/down' and len(report.layers) > 2
+    message = str(first_bad_layer.Diagnose(learner, [batch], result, str(tmp_path)))
+    assert message.startswith('Step 2: loss is ')
+    assert (
+        'Loss scale: 1, as small as task.train.loss_scale.min_scale allows. Layers that overflow: '
+        'blocks_1/down, blocks_1, ' in message
+    ), message
 
 
 def test_the_search_changes_nothing_and_repeats_the_draws_of_the_step(tiny):

@@ -188,6 +188,51 @@ def test_training_must_stop_after_too_many_skipped_steps(tiny):
     assert stops == [False, False, True]
 
 
+def test_with_stop_the_first_step_that_is_not_finite_is_the_last(tiny):
+    learner = tiny.Learner(tiny.Params(**{'train.on_non_finite': 'stop'}))
+    bad = tiny.Batch()
+    bad.y[0] = np.nan
+    assert learner.check_every == 1
+    assert not learner.MustStop(learner.TrainStep([tiny.Batch()]).Read())
+    before = tiny.Values(learner.task.AllVariables())
+    numbers = learner.TrainStep([bad]).Read()
+    assert learner.MustStop(numbers) and numbers.skipped == 1
+    tiny.AssertClose(tiny.Values(learner.task.AllVariables()), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    'method, field, stops',
+    [('backoff', 'scale', False), ('static', 'scale', True), ('backoff', 'y', True)],
+)
+def test_what_a_smaller_loss_scale_can_answer_does_not_stop(tiny, method, field, stops):
+    p = tiny.Params(**{'fprop_dtype': tf.float16, 'train.on_non_finite': 'stop'})
+    p.train.loss_scale.Set(method=method, initial_scale=2.0**24)  # gradients overflow, no loss
+    batch = tiny.Batch()
+    if field == 'y':
+        batch.y[0] = np.inf
+    learner = tiny.Learner(p)
+    numbers = learner.TrainStep([batch]).Read()
+    assert not numbers.finite and np.isfinite(numbers.loss) == (field == 'scale')
+    assert learner.MustStop(numbers) == stops
+
+
+@pytest.mark.parametrize('replicas', [1, 2])
+def test_a_step_that_is_only_tried_changes_nothing(tiny, two_replicas, replicas):
+    strategy = two_replicas if replicas == 2 else None
+    p = _WithStatistics(tiny)
+    p.Set(**{'fprop_dtype': tf.float16, 'train.ema_decay': 0.9, 'train.accumulation': 2})
+    p.train.loss_scale.initial_scale = 8.0
+    learner = tiny.Learner(p, strategy)
+    before = tiny.Values(learner.State())
+    large = [tiny.Batch(rows=9, time=11, seed=n) for n in range(replicas)]
+    tried = learner.TryStep(large).Read()
+    assert tried.finite and tried.grad_norm > 0  # forward and backward were done
+    tiny.AssertClose(tiny.Values(learner.State()), before, rtol=0, atol=0)
+    done = learner.TrainStep([tiny.Batch()] * replicas).Read()
+    assert (done.step, done.updates, learner.num_traces) == (1, 1, 1)
+    assert any((v != before[k]).any() for k, v in tiny.Values(learner.State()).items())
+
+
 def test_the_schedule_follows_updates_not_steps(tiny):
     halving = schedules.PiecewiseConstant.Params().Set(boundaries=[1, 2], values=[1.0, 0.5, 0.25])
     p = tiny.Params(**{'train.lr_schedule': halving, 'train.learning_rate': 0.1})

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from lingvo_lite.jobs import runtime
 
-from . import feed, results, search, start, step
+from . import feed, hearing, recurrent, results, search, speech, start, step
 
 BENCHES: dict[str, Callable[[bool], Iterator[results.Result]]] = {
     'a': step.over_by_hand,
@@ -23,6 +23,9 @@ BENCHES: dict[str, Callable[[bool], Iterator[results.Result]]] = {
     'd': search.cache_over_none,
     'd2': search.search_over_by_hand,
     'e': start.command_to_first_step,
+    'f': recurrent.lstm_over_keras,
+    'g': hearing.features_on_one_core,
+    'h': speech.speech_over_by_hand,
 }
 
 

@@ -19,7 +19,11 @@ class Fsdd(experiment.BaseExperiment):
     """
 
     def Task(self) -> Any:
-        return spoken_digits.Train(spoken_digits.SpokenDigits().Task(), max_steps=1500)
+        p = spoken_digits.SpokenDigits().Task()
+        # Words of 0.14 seconds: 14 frames, and no mean over time without what was said.
+        p.frontend.normalization = 'per_utterance'
+        p.encoder.conv_strides = [(2, 2), (1, 2), (1, 1)]
+        return spoken_digits.Train(p, max_steps=3000)
 
     def Tiny(self) -> Any:
         return spoken_digits.Shrink(self.Task())

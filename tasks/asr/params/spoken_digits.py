@@ -6,7 +6,7 @@ from typing import Any
 
 from lingvo_lite import experiment, registry
 from lingvo_lite.inputs import tokenizers
-from lingvo_lite.layers import frontend, rnn_cells
+from lingvo_lite.layers import frontend, recurrent_attention, rnn_cells
 from lingvo_lite.optim import schedules
 
 from .. import ctc_model, deep_speech, model
@@ -35,15 +35,7 @@ class SpokenDigits(experiment.BaseExperiment):
         p = ctc_model.CtcModel.Params().Set(vocab_size=VOCAB_SIZE)
         p.frontend = Frontend()
         Augment(p)
-        p.encoder = deep_speech.DeepSpeechEncoder.Params().Set(
-            conv_kernels=[(7, 7), (5, 5), (3, 3)],
-            conv_strides=[(2, 2), (2, 2), (1, 1)],
-            conv_channels=[32, 32, 32],
-            hidden_dim=256,
-            dropout_prob=0.3,
-        )
-        p.encoder.rnn.num_layers = 1
-        p.encoder.rnn.cell = rnn_cells.GRUCell.Params().Set(cell_dim=96)
+        p.encoder = Encoder()
         return Train(p, max_steps=2000)
 
     def Tiny(self) -> Any:
@@ -70,24 +62,37 @@ class SpokenDigitsLas(SpokenDigits):
         p = model.AsrModel.Params()
         p.frontend = Frontend()
         Augment(p)
-        p.encoder.Set(
-            input_shape=[None, None, p.frontend.num_bins, 1],
-            conv_filter_shapes=[(3, 3, 1, 16), (3, 3, 16, 16)],
-            num_conv_lstm_layers=0,
-            num_lstm_layers=1,
-            lstm_cell_size=128,
-        )
-        p.decoder.Set(vocab_size=VOCAB_SIZE, emb_dim=32, rnn_cell_dim=128, source_dim=256)
+        p.encoder = Encoder().Set(input_dim=p.frontend.num_bins)
+        p.decoder.Set(vocab_size=VOCAB_SIZE, emb_dim=32, rnn_cell_dim=128)
+        p.decoder.source_dim = p.encoder.hidden_dim
+        # Where it looked last tells the second of two equal digits from the first.
+        p.decoder.attention = recurrent_attention.LocationSensitiveAttention.Params()
         p.decoder.attention.hidden_dim = 64
-        p.decoder.dropout_prob = 0.1
+        p.decoder.dropout_prob = 0.2
+        p.decoder.softmax.label_smoothing = 0.1
+        p.ctc_weight = 0.5
         p.search.Set(max_ratio=0.0, max_steps=12)
-        return Train(p, max_steps=2000)
+        return Train(p, max_steps=3500)
 
 
 def Frontend() -> Any:
     """Params of the features of speech at 8 kHz."""
     p = frontend.MelAsrFrontend.Params().Set(sample_rate=float(SAMPLE_RATE), num_bins=40)
     return p.Set(lower_edge_hertz=100.0, upper_edge_hertz=3800.0, normalization='per_feature')
+
+
+def Encoder() -> Any:
+    """Params of convolutions and a GRU in both directions."""
+    p = deep_speech.DeepSpeechEncoder.Params().Set(
+        conv_kernels=[(7, 7), (5, 5), (3, 3)],
+        conv_strides=[(2, 2), (2, 2), (1, 1)],
+        conv_channels=[32, 32, 32],
+        hidden_dim=256,
+        dropout_prob=0.3,
+    )
+    p.rnn.num_layers = 1
+    p.rnn.cell = rnn_cells.GRUCell.Params().Set(cell_dim=96)
+    return p
 
 
 def Augment(p: Any) -> None:
@@ -124,11 +129,9 @@ def Perturb(p: Any) -> Any:
 
 def Shrink(p: Any) -> Any:
     """Task Params with dimensions and depths made small."""
-    if issubclass(p.cls, ctc_model.CtcModel):
-        p.encoder.Set(conv_channels=[4, 4, 4], hidden_dim=16)
-        p.encoder.rnn.cell.cell_dim = 8
-        return p
-    p.encoder.Set(conv_filter_shapes=[(3, 3, 1, 4), (3, 3, 4, 4)], lstm_cell_size=8)
-    p.decoder.Set(emb_dim=8, rnn_cell_dim=16, source_dim=16)
-    p.decoder.attention.hidden_dim = 8
+    p.encoder.Set(conv_channels=[4, 4, 4], hidden_dim=16)
+    p.encoder.rnn.cell.cell_dim = 8
+    if issubclass(p.cls, model.AsrModel):
+        p.decoder.Set(emb_dim=8, rnn_cell_dim=16, source_dim=16)
+        p.decoder.attention.hidden_dim = 8
     return p

@@ -1,0 +1,249 @@
+"""What starts a training on several machines, and that the document shows what is produced."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+
+import pytest
+from lingvo_lite.tools import launch_config
+
+DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'distributed.md'
+KUBEFLOW = (
+    *('kubeflow', '--model=mt.WmtEnDe', '--workers=3', '--image=here:5000/x:1'),
+    *('--claim=runs:/runs', '--logdir=/runs/a'),
+)
+SLURM = ('slurm', '--model=mt.WmtEnDe', '--workers=3', '--logdir=/runs/a')
+
+
+@pytest.fixture
+def make(capsys):
+    """make(*arguments): (exit code, stdout, stderr)."""
+
+    def Make(*arguments):
+        capsys.readouterr()
+        try:
+            code = launch_config.Main(arguments)
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return Make
+
+
+def read_yaml(text):
+    """Reads the part of YAML that is written: block mappings and lists, plain or JSON scalars.
+
+    If PyYAML happens to be installed, it must read the same.
+    """
+    lines = [
+        (len(line) - len(line.lstrip()), line.strip())
+        for line in text.splitlines()
+        if not line.startswith('#')
+    ]
+
+    def Scalar(word):
+        plain = re.fullmatch(r'[A-Za-z][A-Za-z0-9./-]*', word)
+        return word if plain else json.loads(word)
+
+    def Block(indent):
+        found = None
+        while lines and lines[0][0] == indent:
+            _, line = lines[0]
+            if line.startswith('- '):
+                found = [] if found is None else found
+                lines[0] = (indent + 2, line[2:])
+                if re.match(r'[^"]\S*:( |$)', line[2:]):
+                    found.append(Block(indent + 2))
+                else:
+                    found.append(Scalar(lines.pop(0)[1]))
+                continue
+            found = {} if found is None else found
+            key, _, value = lines.pop(0)[1].partition(':')
+            assert key not in found
+            found[key] = Scalar(value.strip()) if value else Block(lines[0][0])
+        return found
+
+    found = Block(0)
+    assert not lines
+    try:
+        import yaml
+    except ImportError:
+        return found
+    assert yaml.safe_load(text) == found
+    return found
+
+
+def trainer_flags(words):
+    """{flag: value} behind the trainer's name."""
+    words = words[words.index('trainer') + 1 :]
+    return dict(word.split('=', 1) for word in words)
+
+
+def test_the_document_shows_what_is_produced(make):
+    text = DOCUMENT.read_text(encoding='utf-8')
+    blocks = re.findall(r'^```text\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
+    seen = []
+    for block in blocks:
+        command = re.search(r'^# (python -m lingvo_lite.tools.launch_config .*)$', block, re.M)
+        if command is None:
+            continue
+        words = shlex.split(command[1])[3:]
+        assert f'\n{command[1]} > ' in text  # the command that the reader is told to run
+        assert make(*words) == (0, block, '')
+        seen.append(words[0])
+    assert seen == ['kubeflow', 'slurm']
+
+
+def test_a_tfjob(make):
+    code, text, _ = make(
+        *KUBEFLOW,
+        *('--claim=data:/data', '--claim=runs:/models', '--data_dir=/data', '--memory_gb=64'),
+        *('--gpus_per_worker=2', '--', '--set=task.train.max_steps=5', '--set=task.x="a: b"'),
+    )
+    assert code == 0
+    job = read_yaml(text)
+    assert (job['apiVersion'], job['kind']) == ('kubeflow.org/v1', 'TFJob')
+    assert job['metadata'] == {'name': 'mt-wmtende'}
+    worker = job['spec']['tfReplicaSpecs']['Worker']
+    assert (worker['replicas'], worker['restartPolicy']) == (3, 'ExitCode')
+    pod = worker['template']['spec']
+    (container,) = pod['containers']
+    assert container['name'] == 'tensorflow' and container['image'] == 'here:5000/x:1'
+    assert container['resources']['limits'] == {'cpu': 8, 'memory': '64Gi', 'nvidia.com/gpu': 2}
+    assert container['volumeMounts'] == [
+        {'name': 'runs', 'mountPath': '/runs'},
+        {'name': 'data', 'mountPath': '/data'},
+        {'name': 'runs', 'mountPath': '/models'},
+    ]
+    assert [v['persistentVolumeClaim']['claimName'] for v in pod['volumes']] == ['runs', 'data']
+    assert container['command'] == [
+        *('trainer', '--model=mt.WmtEnDe', '--logdir=/runs/a', '--data_dir=/data'),
+        *('--strategy=multi_worker', '--set=task.train.max_steps=5', '--set=task.x="a: b"'),
+    ]
+
+
+@pytest.mark.parametrize(
+    'value', ['yes', 'No', 'null', '1', '1e3', 'a: b', '- a', '#', '"', 'ä', '']
+)
+def test_texts_that_yaml_would_take_for_something_else(value):
+    assert read_yaml('\n'.join(launch_config._Yaml({'a': [value], 'b': value}))) == {
+        'a': [value],
+        'b': value,
+    }
+
+
+def test_one_worker_takes_what_it_finds(make):
+    for kind in (KUBEFLOW, SLURM):
+        _, text, _ = make(*(word.replace('=3', '=1') for word in kind))
+        assert '--strategy' not in text and 'trainer' in text
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Programs of Slurm's names that note how they were called; srun ends with $CODE."""
+    for name in ('srun', 'scontrol'):
+        program = tmp_path / 'bin' / name
+        program.parent.mkdir(exist_ok=True)
+        end = 'exit $CODE' if name == 'srun' else 'exit 0'
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/{name}\n{end}\n')
+        program.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}/bin:/usr/bin:/bin')
+
+    def Run(script, code, **environment):
+        for name in ('srun', 'scontrol'):
+            (tmp_path / name).unlink(missing_ok=True)
+        found = subprocess.run(
+            ['bash', '-c', script],
+            env={
+                'PATH': f'{tmp_path}/bin:/usr/bin:/bin',
+                'CODE': str(code),
+                'SLURM_JOB_ID': '17',
+                'SLURM_CPUS_PER_TASK': '4',
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert not found.stderr
+        called = {
+            name: (tmp_path / name).read_text().splitlines() if (tmp_path / name).exists() else None
+            for name in ('srun', 'scontrol')
+        }
+        return found.returncode, called['srun'], called['scontrol']
+
+    return Run
+
+
+def test_a_script_for_slurm(make, cluster, tmp_path):
+    (tmp_path / 'activate here').write_text(f'touch {tmp_path}/activated\n')
+    code, script, _ = make(
+        *SLURM,
+        *('--gpus_per_worker=2', '--partition=fast', '--time=1-12:00:00', '--cpus_per_worker=4'),
+        *(f'--activate={tmp_path}/activate here', '--data_dir=/data'),
+        *('--', '--set=task.name=a b$c'),
+    )
+    assert code == 0 and script.startswith('#!/bin/bash\n')
+    options = dict(re.findall(r'^#SBATCH --([\w-]+)=?(.*)$', script, re.M))
+    wanted = {'nodes': '3', 'ntasks-per-node': '1', 'gpus-per-node': '2', 'cpus-per-task': '4'}
+    wanted.update({'partition': 'fast', 'time': '1-12:00:00', 'job-name': 'mt.WmtEnDe'})
+    assert wanted.items() <= options.items()
+    assert 'TERM@' in options['signal']  # to the workers; with B: it would go to the script alone
+    code, srun, scontrol = cluster(script, 0)
+    assert (code, scontrol) == (0, None) and (tmp_path / 'activated').exists()
+    assert '--cpus-per-task=4' in srun and '--kill-on-bad-exit=0' in srun
+    assert trainer_flags(srun) == {
+        '--model': 'mt.WmtEnDe',
+        '--logdir': '/runs/a',
+        '--data_dir': '/data',
+        '--strategy': 'multi_worker',
+        '--set': 'task.name=a b$c',
+    }
+
+
+def test_slurm_starts_again_what_was_stopped_and_nothing_else(make, cluster):
+    _, script, _ = make(*SLURM, '--max_restarts=2')
+    for code in (137, 138, 143):
+        assert cluster(script, code)[::2] == (code, ['requeue', '17'])
+    for code in (1, 2, 130):
+        assert cluster(script, code)[::2] == (code, None)
+    assert cluster(script, 143, SLURM_RESTART_COUNT='1')[2] == ['requeue', '17']
+    assert cluster(script, 143, SLURM_RESTART_COUNT='2')[2] is None
+
+
+def test_out(make, tmp_path):
+    _, text, _ = make(*SLURM)
+    assert make(*SLURM, f'--out={tmp_path}/x')[:2] == (0, '')
+    written = (tmp_path / 'x').read_text().splitlines()
+    assert [line for line in written if '--out' not in line] == [
+        line for line in text.splitlines() if 'launch_config' not in line
+    ]
+    code, _, error = make(*SLURM, f'--out={tmp_path}/none/x')
+    assert code == 2 and 'none' in error
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ((), 'required: KIND'),
+        (('pbs',), "invalid choice: 'pbs'"),
+        (('slurm', '--model=mt.WmtEnDe', '--logdir=/a'), 'required: --workers'),
+        ((*SLURM, '--workers=0'), "invalid int >= 1 value: '0'"),
+        ((*SLURM, '--time=soon'), "invalid days-hours:minutes:seconds value: 'soon'"),
+        ((*SLURM, '--logdir=runs'), '--logdir=runs must begin with /'),
+        ((*SLURM, '--name=a b'), '--name=a b: letters'),
+        ((*SLURM, '--image=x'), 'unrecognized arguments: --image=x'),
+        ((*SLURM, '--model=mt.WmtEnDee'), "No experiment 'mt.WmtEnDee'. Nearest: mt.WmtEnDe"),
+        ((*KUBEFLOW, '--claim=runs'), "invalid NAME:/PATH value: 'runs'"),
+        ((*KUBEFLOW, '--logdir=/runs2/a'), '--logdir=/runs2/a is in no claim'),
+        ((*KUBEFLOW, '--data_dir=/data'), '--data_dir=/data is in no claim'),
+        ((*KUBEFLOW, '--name=Wmt'), 'Kubernetes wants at most 40 lower-case'),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_2(make, arguments, message):
+    code, out, error = make(*arguments)
+    assert (code, out) == (2, '') and message in error and error.count('\n') == 1

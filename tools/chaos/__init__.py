@@ -1,0 +1,1 @@
+"""Harms real runs at random moments, and looks whether anything is lost: see `__main__`."""
