@@ -62,7 +62,7 @@ def StaysWhole(p, before, raised):
 
 @fuzz.Fuzz(
     12,
-    1000,
+    60,
     model=st.sampled_from(MODELS),
     at=st.lists(st.integers(0, 1 << 20), min_size=1, max_size=3),
     pieces=st.lists(TEXT, min_size=3, max_size=3),
@@ -81,7 +81,7 @@ def test_damaged_text_of_an_experiment(model, at, pieces, cut):
 
 @fuzz.Fuzz(
     25,
-    3000,
+    125,
     model=st.sampled_from(MODELS),
     key=st.one_of(st.integers(0, 1 << 20), TEXT),
     sign=st.sampled_from(['=', ' = ', '', '==', ':']),
@@ -96,7 +96,7 @@ def test_any_setting(model, key, sign, value):
     StaysWhole(p, before, raised)
 
 
-@fuzz.Fuzz(25, 3000, model=st.sampled_from(MODELS), key=st.integers(0, 1 << 20), value=TEXT)
+@fuzz.Fuzz(25, 125, model=st.sampled_from(MODELS), key=st.integers(0, 1 << 20), value=TEXT)
 def test_any_value_of_a_known_key_as_a_line(model, key, value):
     p = _Known.params[model].Copy()
     before = p.ToText()
@@ -105,7 +105,7 @@ def test_any_value_of_a_known_key_as_a_line(model, key, value):
     StaysWhole(p, before, raised)
 
 
-@fuzz.Fuzz(100, 10000, text=st.lists(TEXT, max_size=5).map(''.join))
+@fuzz.Fuzz(100, 500, text=st.lists(TEXT, max_size=5).map(''.join))
 def test_any_literal(text):
     with fuzz.Documented(literals.LiteralError):
         value = literals.Parse(text)
@@ -113,7 +113,7 @@ def test_any_literal(text):
         assert value is None or not callable(value) or isinstance(value, type)
 
 
-@fuzz.Fuzz(8, 800, damage=fuzz.DAMAGE)
+@fuzz.Fuzz(8, 60, damage=fuzz.DAMAGE)
 def test_damaged_params_file(damage):
     p = _Known.params[MODELS[0]].Copy()
     before = p.ToText()
@@ -125,7 +125,7 @@ def test_damaged_params_file(damage):
     StaysWhole(p, before, raised)
 
 
-@fuzz.Fuzz(8, 800, damage=fuzz.DAMAGE)
+@fuzz.Fuzz(8, 60, damage=fuzz.DAMAGE)
 def test_damaged_params_of_a_run(damage):
     p = _Known.params[MODELS[0]].Copy()
     run = rundir.RunDir(os.environ['TMPDIR_OF_FUZZ'])

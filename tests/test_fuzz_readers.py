@@ -128,7 +128,7 @@ def SameAsWritten(name, found):
             np.testing.assert_array_equal(own['wave'], TONES[i].astype(np.float32) / 32768)
 
 
-@fuzz.Fuzz(25, 600, damage=fuzz.DAMAGE, name=st.sampled_from(['pairs', 'spoken']))
+@fuzz.Fuzz(25, 125, damage=fuzz.DAMAGE, name=st.sampled_from(['pairs', 'spoken']))
 def test_damaged_tfrecord(damage, name):
     Put(Shard(name), fuzz.Damaged(Whole(Shard(name)), damage))
     Put(Shard(name) + source.SIDECAR, Whole(Shard(name) + source.SIDECAR))
@@ -136,7 +136,7 @@ def test_damaged_tfrecord(damage, name):
         SameAsWritten(name, Delivered(Pairs() if name == 'pairs' else Spoken()))
 
 
-@fuzz.Fuzz(10, 400, damage=fuzz.DAMAGE)
+@fuzz.Fuzz(10, 60, damage=fuzz.DAMAGE)
 def test_damaged_tfrecord_that_gets_a_sidecar(damage):
     path = Put('own.tfrecord', fuzz.Damaged(Whole(Shard('pairs')), damage))
     with fuzz.Documented(ValueError):
@@ -146,7 +146,7 @@ def test_damaged_tfrecord_that_gets_a_sidecar(damage):
             assert held.Get(i) in TEXTS
 
 
-@fuzz.Fuzz(30, 800, damage=fuzz.DAMAGE, name=st.sampled_from(['pairs', 'spoken']))
+@fuzz.Fuzz(30, 150, damage=fuzz.DAMAGE, name=st.sampled_from(['pairs', 'spoken']))
 def test_damaged_sidecar(damage, name):
     Put(Shard(name), Whole(Shard(name)))
     Put(Shard(name) + source.SIDECAR, fuzz.Damaged(Whole(Shard(name) + source.SIDECAR), damage))
@@ -159,7 +159,7 @@ NUMBERS = st.one_of(st.integers(-3, 60), st.integers(-(2**31), 2**31 - 1))
 
 @fuzz.Fuzz(
     25,
-    600,
+    125,
     name=st.sampled_from(['pairs', 'spoken']),
     array=st.sampled_from(['offsets', 'sizes', 'checksums', 'lengths']),
     at=st.integers(0, NUM - 1),
@@ -182,14 +182,14 @@ def test_sidecar_with_other_numbers(name, array, at, value, kind):
         SameAsWritten(name, Delivered(Pairs() if name == 'pairs' else Spoken()))
 
 
-@fuzz.Fuzz(40, 2000, damage=fuzz.DAMAGE)
+@fuzz.Fuzz(40, 200, damage=fuzz.DAMAGE)
 def test_damaged_example(damage):
     with fuzz.Documented(ValueError):
         found = pairs.DecodePair(fuzz.Damaged(pairs.EncodePair(*TEXTS[3]), damage))
         assert all(isinstance(t, str) for t in found)
 
 
-@fuzz.Fuzz(40, 2000, payload=st.binary(max_size=60))
+@fuzz.Fuzz(40, 200, payload=st.binary(max_size=60))
 def test_any_bytes_as_an_example(payload):
     with fuzz.Documented(ValueError):
         examples.Decode(payload, {'a': int, 'b': bytes})
@@ -205,7 +205,7 @@ def _Audio():
 AUDIO = _Audio()
 
 
-@fuzz.Fuzz(80, 4000, damage=fuzz.DAMAGE, name=st.sampled_from(sorted(AUDIO)))
+@fuzz.Fuzz(80, 400, damage=fuzz.DAMAGE, name=st.sampled_from(sorted(AUDIO)))
 def test_damaged_audio(damage, name):
     data = fuzz.Damaged(AUDIO[name], damage)
     path = Put('audio', data)
@@ -221,7 +221,7 @@ def test_damaged_audio(damage, name):
 MAGIC = [b'', b'fLaC', b'fLaC\0\0\0\x22', b'RIFF\0\0\0\0WAVEfmt ', b'\xff\xfb', b'ID3']
 
 
-@fuzz.Fuzz(60, 4000, data=st.binary(max_size=80), magic=st.sampled_from(MAGIC))
+@fuzz.Fuzz(60, 300, data=st.binary(max_size=80), magic=st.sampled_from(MAGIC))
 def test_any_bytes_as_a_header(data, magic):
     with fuzz.Documented(ValueError):
         header = audio_headers.Read(magic + data)
@@ -247,7 +247,7 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
-@fuzz.Fuzz(30, 1500, damage=fuzz.DAMAGE, words=st.lists(WORDS, max_size=6), at=st.integers(0, 300))
+@fuzz.Fuzz(30, 150, damage=fuzz.DAMAGE, words=st.lists(WORDS, max_size=6), at=st.integers(0, 300))
 def test_damaged_manifest(damage, words, at):
     data = Whole('all.tsv')
     data = data[:at] + ''.join(words).encode() + data[at:] if words else fuzz.Damaged(data, damage)
@@ -256,7 +256,7 @@ def test_damaged_manifest(damage, words, at):
         Delivered(Spoken(manifest='all.tsv'))
 
 
-@fuzz.Fuzz(15, 500, damage=fuzz.DAMAGE)
+@fuzz.Fuzz(15, 75, damage=fuzz.DAMAGE)
 def test_damaged_audio_files_of_a_manifest_without_lengths(damage):
     rows = [(f'c{i}.wav', 'a') for i in range(3)]
     for i in range(3):
@@ -266,7 +266,7 @@ def test_damaged_audio_files_of_a_manifest_without_lengths(damage):
     assert {0, 2} <= set(Delivered(Spoken(manifest='c.tsv')))
 
 
-@fuzz.Fuzz(20, 1500, damage=fuzz.DAMAGE, alpha=st.sampled_from([0.0, 0.3]))
+@fuzz.Fuzz(20, 100, damage=fuzz.DAMAGE, alpha=st.sampled_from([0.0, 0.3]))
 def test_damaged_sentencepiece_model(damage, alpha):
     Put('x.model', fuzz.Damaged(Whole('x.model'), damage))
     p = tokenizers.SentencePieceTokenizer.Params()
@@ -298,7 +298,7 @@ TOKENIZERS = {
 
 @fuzz.Fuzz(
     25,
-    1500,
+    125,
     lines=st.lists(st.tuples(LINE, LINE), min_size=1, max_size=5),
     end=st.booleans(),
     kind=st.sampled_from(sorted(TOKENIZERS)),
@@ -324,7 +324,7 @@ def _IsText(data):
     return True
 
 
-@fuzz.Fuzz(15, 500, damage=fuzz.DAMAGE)
+@fuzz.Fuzz(15, 75, damage=fuzz.DAMAGE)
 def test_damaged_gz(damage):
     content = b''.join(a.encode() + b'\n' for a, _ in TEXTS)
     path = Put('x.gz', fuzz.Damaged(gzip.compress(content, mtime=0), damage))
@@ -335,7 +335,7 @@ def test_damaged_gz(damage):
                 lines.Get(i)
 
 
-@fuzz.Fuzz(4, 300, damage=fuzz.DAMAGE)
+@fuzz.Fuzz(4, 60, damage=fuzz.DAMAGE)
 def test_damaged_cache(damage):
     """What is damaged in the cache folder is made again."""
     for name in (Shard('pairs'), Shard('pairs') + source.SIDECAR):

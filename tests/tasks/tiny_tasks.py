@@ -20,6 +20,18 @@ _HERTZ = [_RNG.uniform(150, 3500, 9) for _ in LENGTHS]
 _WORDS = [_RNG.integers(0, 10, n % 4) for n in range(EXAMPLES)]  # every fourth text is empty
 
 
+# One of each model with each encoder.
+KINDS = [
+    'asr.SpokenDigits',
+    'asr.SpokenDigitsLas',
+    'asr.LibrispeechMini',
+    'asr.LibrispeechConformerS',
+    'asr.LibrispeechConformerSLas',
+    'lm.LibrispeechChar',
+    'mt.NumbersEnDe',
+]
+
+
 def Marked(names, fast):
     """Parameters of a test: those that are not in `fast` are slow."""
     assert set(fast) <= set(names)

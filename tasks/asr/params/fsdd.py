@@ -16,6 +16,12 @@ class Fsdd(experiment.BaseExperiment):
 
     Data: fsdd/ in the data folder, a clone of github.com/Jakobovski/free-spoken-digit-dataset; its
     official split, in which all six people are in Train and in Test.
+
+    WER 0.33% on Test (1 substitution in 300 words) at step 3000 after 13 minutes, beside other
+    work, of `trainer --model=asr.Fsdd --logdir=RUN --data_dir=DATA` in mixed_bfloat16, then
+    `decoder --model=asr.Fsdd --logdir=RUN --data_dir=DATA --dataset=Test`, greedy;
+    unit:words|case:mixed|punct:yes|space:single|jiwer:4.0.0; AMD EPYC, 2 threads. There is no Dev:
+    with SpokenDigits' strides and normalization 2.33% were the best.
     """
 
     def Task(self) -> Any:

@@ -19,6 +19,11 @@ class LibrispeechMini(experiment.BaseExperiment):
 
     Data: librispeech-mini/ in the data folder, in LibriSpeech's layout. Scored on Train itself; Dev
     and Test show what so few utterances are worth.
+
+    WER 0.18% on Train (1 substitution, 1 insertion in 1,098 words) at step 615 of
+    `trainer --model=asr.LibrispeechMini --logdir=RUN --data_dir=DATA` in mixed_bfloat16, stopped
+    there, then `decoder ... --dataset=Train`, greedy;
+    unit:words|case:mixed|punct:yes|space:single|jiwer:4.0.0; AMD EPYC, 2 threads.
     """
 
     def Task(self) -> Any:
