@@ -22,6 +22,9 @@ from lingvo_lite.inputs import cache, source
 
 _VERSION = 1
 _HEAD, _TAIL = 12, 4  # bytes around each payload: length and its CRC, CRC of the payload
+# Of any length a record can tell: FLAC has 65,535 samples of silence in 14 bytes. What claims more
+# would make batches that no memory holds.
+_MOST_A_BYTE = 8192
 
 
 def SidecarPath(path: str) -> str:
@@ -168,6 +171,14 @@ class _Sidecar:
         if (self.lengths < 0).any():
             raise ValueError(
                 f'record {int(np.argmax((self.lengths < 0).any(axis=1))):,} has a length below 0'
+            )
+        too_long = (self.lengths.astype(np.int64).T > (self.sizes + 64.0) * _MOST_A_BYTE).any(
+            axis=0
+        )
+        if too_long.any():
+            i = int(np.argmax(too_long))
+            raise ValueError(
+                f'record {i:,} of {self.sizes[i]:,} bytes has lengths of {self.lengths[i].tolist()}'
             )
         if not isinstance(self.head['meta'], dict) or not all(isinstance(n, str) for n in names):
             raise ValueError('its header is no header')
