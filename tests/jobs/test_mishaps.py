@@ -63,7 +63,7 @@ def test_a_trainer_whose_log_directory_goes_ends(tmp_path, monkeypatch, capfd):
     def Add(self, result, batch):
         add(self, result, batch)
         if batch.index == 6:
-            shutil.rmtree(run)
+            run.rename(tmp_path / 'gone')  # at once: its locks are still written to
 
     monkeypatch.setattr(interval.Interval, 'Add', Add)
     assert train(run) == 1
@@ -72,9 +72,9 @@ def test_a_trainer_whose_log_directory_goes_ends(tmp_path, monkeypatch, capfd):
     assert not run.exists()
 
 
-def test_an_evaler_whose_log_directory_goes_ends(run, monkeypatch, capfd):
+def test_an_evaler_whose_log_directory_goes_ends(run, tmp_path, monkeypatch, capfd):
     def Run(self, *_):
-        shutil.rmtree(run)
+        run.rename(tmp_path / 'gone')
         raise FileNotFoundError('whatever')
 
     monkeypatch.setattr(evaluating.EvaluationPass, 'Run', Run)
