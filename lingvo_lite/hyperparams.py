@@ -581,6 +581,15 @@ def Fail(params: Params, message: str, key: str = '') -> ConfigError:
     return ConfigError(f'{text} {SetAt(params.Source(key))}' if key else text)
 
 
+def Require(params: Params, holds: bool, key: str, expected: str) -> None:
+    """Raises ConfigError unless `holds`, with the value of `key` and what it must be.
+
+    Use as `hyperparams.Require(p, p.beam_size >= 1, 'beam_size', 'at least 1')`.
+    """
+    if not holds:
+        raise Fail(params, f'{key}={params.Get(key)!r} must be {expected}.', key)
+
+
 def SetAt(source: str) -> str:
     """The end of a message: what has set the value."""
     return f'Set {"at" if re.search(r":[0-9]+$", source) else "by"} {source}.'

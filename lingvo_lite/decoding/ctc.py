@@ -62,18 +62,18 @@ class CtcSearch:
     def Check(cls, params: hyperparams.InstantiableParams) -> None:
         """Raises ConfigError where a value is out of its range or values do not fit together."""
         p = params
-
-        def Require(holds, key, expected):
-            if not holds:
-                raise hyperparams.Fail(p, f'{key}={p.Get(key)!r} must be {expected}.', key)
-
-        Require(p.beam_size >= 1, 'beam_size', 'at least 1')
-        Require(p.num_hyps >= 1, 'num_hyps', 'at least 1')
-        Require(p.tokens_per_frame >= 0, 'tokens_per_frame', 'at least 1, or 0 for all')
-        Require(p.blank_id >= 0, 'blank_id', 'at least 0')
+        hyperparams.Require(p, p.beam_size >= 1, 'beam_size', 'at least 1')
+        hyperparams.Require(p, p.num_hyps >= 1, 'num_hyps', 'at least 1')
+        hyperparams.Require(
+            p, p.tokens_per_frame >= 0, 'tokens_per_frame', 'at least 1, or 0 for all'
+        )
+        hyperparams.Require(p, p.blank_id >= 0, 'blank_id', 'at least 0')
         if p.method == 'greedy':
-            Require(p.num_hyps == 1, 'num_hyps', '1 with method=greedy, which finds one hypothesis')
-        Require(
+            hyperparams.Require(
+                p, p.num_hyps == 1, 'num_hyps', '1 with method=greedy, which finds one hypothesis'
+            )
+        hyperparams.Require(
+            p,
             p.method == 'greedy' or p.num_hyps <= p.beam_size,
             'num_hyps',
             f'at most beam_size={p.beam_size}',

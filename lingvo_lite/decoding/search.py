@@ -73,25 +73,26 @@ class Search:
     def Check(cls, params: hyperparams.InstantiableParams) -> None:
         """Raises ConfigError where a value is out of its range or values do not fit together."""
         p = params
-
-        def Require(holds, key, expected):
-            if not holds:
-                raise hyperparams.Fail(p, f'{key}={p.Get(key)!r} must be {expected}.', key)
-
-        Require(p.beam_size >= 1, 'beam_size', 'at least 1')
-        Require(p.num_hyps >= 1, 'num_hyps', 'at least 1')
-        Require(p.length_normalization >= 0, 'length_normalization', 'at least 0')
-        Require(p.coverage_penalty >= 0, 'coverage_penalty', 'at least 0')
-        Require(p.max_ratio >= 0, 'max_ratio', 'at least 0')
-        Require(p.max_steps >= 1, 'max_steps', 'at least 1')
-        Require(p.temperature > 0, 'temperature', "above 0; for the limit 0 use method='greedy'")
-        Require(p.top_k is None or p.top_k >= 1, 'top_k', 'at least 1, or None for all tokens')
-        Require(0 < p.top_p <= 1, 'top_p', 'in (0, 1]')
+        hyperparams.Require(p, p.beam_size >= 1, 'beam_size', 'at least 1')
+        hyperparams.Require(p, p.num_hyps >= 1, 'num_hyps', 'at least 1')
+        hyperparams.Require(p, p.length_normalization >= 0, 'length_normalization', 'at least 0')
+        hyperparams.Require(p, p.coverage_penalty >= 0, 'coverage_penalty', 'at least 0')
+        hyperparams.Require(p, p.max_ratio >= 0, 'max_ratio', 'at least 0')
+        hyperparams.Require(p, p.max_steps >= 1, 'max_steps', 'at least 1')
+        hyperparams.Require(
+            p, p.temperature > 0, 'temperature', "above 0; for the limit 0 use method='greedy'"
+        )
+        hyperparams.Require(
+            p, p.top_k is None or p.top_k >= 1, 'top_k', 'at least 1, or None for all tokens'
+        )
+        hyperparams.Require(p, 0 < p.top_p <= 1, 'top_p', 'in (0, 1]')
         if p.method == 'greedy':
-            Require(p.num_hyps == 1, 'num_hyps', '1 with method=greedy, which finds one hypothesis')
+            hyperparams.Require(
+                p, p.num_hyps == 1, 'num_hyps', '1 with method=greedy, which finds one hypothesis'
+            )
         if p.method == 'beam':
-            Require(
-                p.num_hyps <= p.beam_size, 'num_hyps', f'at most beam_size={p.beam_size} of them'
+            hyperparams.Require(
+                p, p.num_hyps <= p.beam_size, 'num_hyps', f'at most beam_size={p.beam_size} of them'
             )
 
     def __init__(self, params: hyperparams.InstantiableParams):

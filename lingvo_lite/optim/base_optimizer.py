@@ -227,6 +227,6 @@ def CheckRange(p: Any, *keys: str, below: Optional[float] = None) -> None:
     """Raises ConfigError unless the params `keys` are at least 0, and less than `below`."""
     for key in keys:
         value = p.Get(key)
-        if not (value >= 0 and (below is None or value < below)):
-            upper = '' if below is None else f' and less than {below:g}'
-            raise hyperparams.Fail(p, f'{key}={value} must be at least 0{upper}.', key=key)
+        upper = '' if below is None else f' and less than {below:g}'
+        holds = value >= 0 and (below is None or value < below)
+        hyperparams.Require(p, holds, key, f'at least 0{upper}')
