@@ -59,9 +59,8 @@ class RNN(base.BaseLayer):
         """
         # [batch, time, input_dim] -> [time, batch, input_dim]
         x = tf.transpose(x, [1, 0, 2])
-        time, batch = tf.unstack(tf.shape(x)[:2])
         if state is None:
-            state = self.InitStates(batch)
+            state = self.InitStates(tf.shape(x)[1])
         run = self._Cudnn if self._FitsCudnn() else self._Loop
         ys, state = run(x, paddings, state)
         # [time, batch, output_dim] -> [batch, time, output_dim]
