@@ -13,6 +13,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from lingvo_lite.inputs import (
     tokenizers,
     utterances,
 )
-from lingvo_lite.jobs import configure, describe
+from lingvo_lite.jobs import configure, describe, restore
 from lingvo_lite.runs import best, checkpoint_files, checkpoints, metrics_log, rundir
 from lingvo_lite.training import first_bad_layer
 
@@ -221,6 +222,36 @@ def test_a_log_directory(params, tmp_path):
         pathlib.Path(prefix + ending).write_bytes(PICKLE)
     with Refused(checkpoints.CorruptError):
         checkpoints.Restore(prefix, ['w'])
+
+
+def test_the_position_in_the_input(params, tmp_path):
+    run = rundir.RunDir(str(tmp_path))
+    run.Create(run.train)
+    prefix = checkpoint_files.PrefixOf(run.train, 7)
+    learner = types.SimpleNamespace(State=dict)
+    for written in (PICKLE, b'[1]', *(text.encode() for text in TEXTS)):
+        checkpoints.Save(prefix, {restore.INPUT_STATE: written})
+        with Refused(checkpoints.CorruptError):
+            restore.RestoreUpTo(run, learner, 7)
+    inputs = params.Copy().input.Instantiate()
+    for written in TEXTS:
+        for key in ('order', 'data'):
+            with Refused(ValueError):
+                next(inputs.Batches(start={'order': 'x', key: written}))
+
+
+@pytest.mark.parametrize('named', [*NAMES, *TEXTS[:8]])
+def test_the_entry_points_of_installed_packages(named, tmp_path, monkeypatch):
+    package = tmp_path / 'evil-1.0.dist-info'
+    package.mkdir()
+    (package / 'METADATA').write_text('Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n')
+    points = f'[{registry.GROUP}]\nevil = {named}\nvictim = victim:os.system\n'
+    (package / 'entry_points.txt').write_text(points)
+    (tmp_path / 'victim.py').write_text('')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Quiet():
+        assert {'evil', 'victim'} <= set(registry.Families())  # and imports neither
+        assert registry.Get(MODEL)
 
 
 @pytest.fixture

@@ -119,4 +119,10 @@ def _FromPrefix(prefix: str, state: Mapping[str, tf.Variable]) -> dict[str, Any]
     """Assigns the state; returns that of the input."""
     checkpoints.RestoreInto(prefix, state)
     text = checkpoints.Restore(prefix, [INPUT_STATE])[INPUT_STATE]
-    return json.loads(text.decode('utf-8'))
+    try:
+        found = json.loads(text.decode('utf-8'))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise checkpoints.CorruptError(prefix, f'{INPUT_STATE} is no position in an input')
+    return found

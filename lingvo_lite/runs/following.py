@@ -40,7 +40,8 @@ def Follow(
       The copy. Ends after the last checkpoint of a finished training, or when `stop` is set.
 
     Raises:
-      FileNotFoundError: if the caller's folder is gone, so that no result could be kept.
+      FileNotFoundError: if a folder is gone, so that no result could be kept, or nothing that is
+        missing could still come.
     """
     given: dict[int, float] = {}  # step -> time of the checkpoint that was yielded
     os.makedirs(own, exist_ok=True)
@@ -59,10 +60,12 @@ def Follow(
             if found.step not in finished_steps and given.get(found.step) != found.time
         ]
         if not new:
-            if finished:
-                return
             if not os.path.isdir(own):
                 raise FileNotFoundError(f'{own} was removed.')
+            if finished:
+                if not is_finished():
+                    raise FileNotFoundError(f'{source} was removed.')
+                return
             if not waiting:
                 _log.info('Waiting for a new checkpoint in %s.', source)
                 waiting = True

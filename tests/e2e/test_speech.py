@@ -7,11 +7,11 @@ import os
 import shutil
 
 import pytest
-from lingvo_lite.tasks import asr
 from tensorboard.backend.event_processing import event_accumulator
 
 from lingvo_lite import cli
 from lingvo_lite.inputs import source
+from lingvo_lite.tasks import asr
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,10 @@
 import os
 import random
 
-from lingvo_lite.tasks.mt import model
-
 from lingvo_lite import experiment, registry
 from lingvo_lite.inputs import text
 from lingvo_lite.optim import optimizers
+from lingvo_lite.tasks.mt import model
 
 _LINES = {'train': 400, 'dev': 13, 'test': 21}
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from job_runs import decode, evaluate, lines, train
-from lingvo_lite.tasks.mt import model
 from tensorboard.backend.event_processing import event_accumulator
 
 from lingvo_lite import cli, task
 from lingvo_lite.jobs import results
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.runs import averaging, checkpoints, locks, metrics_log, rundir
+from lingvo_lite.tasks.mt import model
 
 GREEDY = '--set=task.search.method=greedy'
 

@@ -132,6 +132,13 @@ def test_it_does_not_wait_in_a_folder_that_was_removed(train, own):
         next(follow)
 
 
+def test_the_end_of_a_training_that_was_removed_is_no_end(train, own):
+    finished = [True, False]  # FINISHED goes with all the rest, just as this looks
+    follow = following.Follow(train, own, tuple, lambda: finished.pop(0), threading.Event())
+    with pytest.raises(FileNotFoundError, match='train was removed'):
+        next(follow)
+
+
 def test_stop_ends_the_waiting(train, own):
     stop = threading.Event()
     timer = threading.Timer(0.05, stop.set)

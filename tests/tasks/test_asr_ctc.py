@@ -9,14 +9,14 @@ import textwrap
 import numpy as np
 import pytest
 import tensorflow as tf
-from lingvo_lite.tasks.asr import conformer_encoder, ctc_model, deep_speech, recognizer
-from lingvo_lite.tasks.asr import input as asr_input
-from lingvo_lite.tasks.asr.params import librispeech, librispeech_conformer, spoken_digits
 
 from lingvo_lite import hyperparams, registry, step
 from lingvo_lite.inputs import tokenizers
 from lingvo_lite.layers import base, dense_block
 from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.tasks.asr import conformer_encoder, ctc_model, deep_speech, recognizer
+from lingvo_lite.tasks.asr import input as asr_input
+from lingvo_lite.tasks.asr.params import librispeech, librispeech_conformer, spoken_digits
 from lingvo_lite.training import evaluation
 
 VOCAB, EXAMPLES, RATE = 12, 32, 8000

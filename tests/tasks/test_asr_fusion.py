@@ -10,8 +10,6 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-from lingvo_lite.tasks.asr import ctc_model, model
-from lingvo_lite.tasks.asr.params import spoken_digits
 from tensorboard.backend.event_processing import event_accumulator
 
 from lingvo_lite import hyperparams, step
@@ -20,6 +18,8 @@ from lingvo_lite.inputs import tokenizers
 from lingvo_lite.jobs import decoding, results
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.runs import rundir
+from lingvo_lite.tasks.asr import ctc_model, model
+from lingvo_lite.tasks.asr.params import spoken_digits
 
 LETTERS = tokenizers.CharacterTokenizer.Params().Set(characters=' abpt').Instantiate()
 VOCAB = LETTERS.vocab_size

@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 import pytest
-from lingvo_lite.tasks.asr import input as asr_input
-from lingvo_lite.tools import make_spoken_digits
 
 from lingvo_lite import hyperparams
 from lingvo_lite.inputs import source, tokenizers
+from lingvo_lite.tasks.asr import input as asr_input
+from lingvo_lite.tools import make_spoken_digits
 
 DATA = os.environ.get('LINGVO_LITE_DATA', '')
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from lingvo_lite.tasks.asr import decoder, encoder, model, recognizer
 
 from lingvo_lite import hyperparams, step
 from lingvo_lite.layers import base, recurrent_attention
 from lingvo_lite.layers import initializers as py_utils
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.optim import schedules as lr_schedule
+from lingvo_lite.tasks.asr import decoder, encoder, model, recognizer
 
 # As it was published for Lingvo, word for word.
 PUBLISHED = """

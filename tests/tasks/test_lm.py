@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from lingvo_lite.tasks.lm.params import librispeech
 
 from lingvo_lite import experiment, hyperparams, registry, step
 from lingvo_lite.decoding import ctc, fusion, lm_fusion
 from lingvo_lite.layers import base
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.runs import checkpoints, rundir
+from lingvo_lite.tasks.lm.params import librispeech
 from lingvo_lite.testing import golden
 from lingvo_lite.training import evaluation, learner
 

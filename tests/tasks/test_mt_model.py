@@ -7,13 +7,13 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-from lingvo_lite.tasks.mt import model
 
 from lingvo_lite import step
 from lingvo_lite.inputs import tokenizers
 from lingvo_lite.layers import base, initializers
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.runs import checkpoints
+from lingvo_lite.tasks.mt import model
 from lingvo_lite.training import evaluation
 
 VOCAB, DIM, EXAMPLES = 24, 16, 32

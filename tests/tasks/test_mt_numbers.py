@@ -4,6 +4,7 @@ import collections
 import os
 
 import pytest
+
 from lingvo_lite.tasks.mt import numbers
 
 NAMES = [f'{split}.{language}' for split in ('train', 'dev', 'test') for language in ('en', 'de')]

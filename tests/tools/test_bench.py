@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.tools.bench import __main__ as command
 from lingvo_lite.tools.bench import (
     hearing,
@@ -22,8 +24,6 @@ from lingvo_lite.tools.bench import (
     step_by_hand,
     turns,
 )
-
-from lingvo_lite.nested_map import NestedMap
 
 # What is measured.
 

@@ -7,6 +7,7 @@ import os
 import shutil
 
 import pytest
+
 from lingvo_lite.tools.chaos import campaign, checks
 
 

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 
 import pytest
+
 from lingvo_lite.tools import launch_config
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'distributed.md'

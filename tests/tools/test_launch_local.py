@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+
 from lingvo_lite.tools import launch_local
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from lingvo_lite.tools import pair_cleaning
 from lingvo_lite.tools.pair_cleaning import Clean, Rules
 

@@ -13,10 +13,10 @@ import time
 
 import numpy as np
 import pytest
-from lingvo_lite.tools import prepare_librispeech
 
 from lingvo_lite.inputs import audio, source, speech, utterances
 from lingvo_lite.runs import locks
+from lingvo_lite.tools import prepare_librispeech
 
 RATE = 16000
 CHAPTERS = {'19/198': 5, '26/495': 4, '27/123': 3}

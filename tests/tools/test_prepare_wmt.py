@@ -13,12 +13,12 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from lingvo_lite.tools import prepare_wmt
 
 from lingvo_lite import registry
 from lingvo_lite.inputs import pairs, records, source, tokenizers
 from lingvo_lite.runs import locks
 from lingvo_lite.testing import fake_data
+from lingvo_lite.tools import prepare_wmt
 from lingvo_lite.training import learner
 
 TRAIN = [pair for pair in fake_data.SentencePairs(160, seed=1) if pair[0] != pair[1]]

@@ -8,6 +8,7 @@ import json
 import re
 
 import pytest
+
 from lingvo_lite.tools import wer_page
 
 

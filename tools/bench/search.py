@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from lingvo_lite.tasks.mt.params import wmt
 
 from lingvo_lite import step as step_context
 from lingvo_lite.decoding import scorers
 from lingvo_lite.layers import base
 from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.tasks.mt.params import wmt
 from lingvo_lite.training import precision
 
 from . import results, search_by_hand, transformer_by_hand, turns

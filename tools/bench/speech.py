@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from lingvo_lite.tasks.asr.params import spoken_digits
-from lingvo_lite.tasks.lm import model as lm_model
 
 from lingvo_lite import registry
 from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.tasks.asr.params import spoken_digits
+from lingvo_lite.tasks.lm import model as lm_model
 from lingvo_lite.training import learner, precision
 
 from . import results, speech_by_hand, step, turns

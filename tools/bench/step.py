@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from lingvo_lite.tasks.mt.params import wmt
 
 from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.tasks.mt.params import wmt
 from lingvo_lite.training import learner, precision
 
 from . import results, step_by_hand, turns

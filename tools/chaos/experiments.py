@@ -10,16 +10,16 @@ import random
 from typing import Any
 
 import numpy as np
-from lingvo_lite.tasks.asr import ctc_model, deep_speech
-from lingvo_lite.tasks.asr import model as las
-from lingvo_lite.tasks.lm import input as lm_input
-from lingvo_lite.tasks.lm import model as lm
-from lingvo_lite.tasks.mt import model as mt
 
 from lingvo_lite import experiment, registry, task
 from lingvo_lite.inputs import audio, manifests, speech, text, tokenizers
 from lingvo_lite.layers import frontend, rnn_cells
 from lingvo_lite.optim import optimizers
+from lingvo_lite.tasks.asr import ctc_model, deep_speech
+from lingvo_lite.tasks.asr import model as las
+from lingvo_lite.tasks.lm import input as lm_input
+from lingvo_lite.tasks.lm import model as lm
+from lingvo_lite.tasks.mt import model as mt
 
 _WORDS = 'zero one two three four five six seven eight nine'.split()
 _RATE = 8000

@@ -78,19 +78,21 @@ def _Kill(victim: victims.Victim, job: processes.Job, moment: str) -> Optional[s
     if job.Code() is not None:
         return None
     stepped = victim.Steps()
-    job.Kill()
+    if not _Killed(victim, job):
+        return None
     if stepped:
         moment = 'save' if victim.Saves() else 'step'
+    for other in victim.trainers:  # the workers of a cluster that has lost one end by themselves
+        victim.Gone(other, [watchdog.EXIT_CODE, -signal.SIGALRM, 0])
     name = job.name if victim.family.workers == 1 else f'worker {job.name[-1]}'
-    victim.Gone(job, [-signal.SIGKILL])
-    _OthersEnd(victim)
     return f'kill -9 {name}, {moment}'
 
 
-def _OthersEnd(victim: victims.Victim) -> None:
-    """The workers of a cluster that has lost one end by themselves."""
-    for job in victim.trainers:
-        victim.Gone(job, [watchdog.EXIT_CODE, -signal.SIGALRM])
+def _Killed(victim: victims.Victim, job: processes.Job) -> bool:
+    """kill -9; False if the job was just over."""
+    job.Kill()
+    victim.Gone(job, [-signal.SIGKILL, 0])
+    return job.Code() != 0
 
 
 def _KillScorer(name: str) -> Callable[[victims.Victim, disk.Disk], Optional[str]]:
@@ -101,9 +103,7 @@ def _KillScorer(name: str) -> Callable[[victims.Victim, disk.Disk], Optional[str
         time.sleep(victim.draw.uniform(0.0, 0.3))
         if job.Code() is not None:
             return None
-        job.Kill()
-        victim.Gone(job, [-signal.SIGKILL])
-        return f'kill -9 {name}'
+        return f'kill -9 {name}' if _Killed(victim, job) else None
 
     return Inject
 
@@ -203,24 +203,27 @@ def _DiskFull(victim: victims.Victim, where: disk.Disk) -> Optional[str]:
 
 
 def _RemoveLogDirectory(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
-    names = [name for name in victim.family.scorers if name in victim.jobs]
+    scorers = [victim.jobs[name] for name in victim.family.scorers if name in victim.jobs]
     if not victim.Reach(victim.Steps, victim.trainers):
         return None
-    for name in names:  # one that is just starting would make its folder in a new directory
-        if not victim.Reach(lambda name=name: victim.Scores(name), [victim.jobs[name]]):
+    for job in scorers:  # one that is just starting would wait for a trainer to make a new one
+        if not victim.Reach(lambda job=job: ' Step ' in job.Log(), [job]):
             return None
     while os.path.exists(victim.path):
         shutil.rmtree(victim.path, ignore_errors=True)
     chief = victim.trainers[0]
-    for job in list(victim.jobs.values()):
-        victim.Gone(job, [1, watchdog.EXIT_CODE])
-        if job is chief or job.name in victim.family.scorers:
+    for job in [chief, *victim.jobs.values()]:
+        victim.Gone(job, [0, 1, watchdog.EXIT_CODE])
+        if job.Code() == 0:
+            if chief.Code() != 0:
+                raise processes.Failure(f'The log directory was removed; {job.name} ended with 0.')
+        elif job is chief or job.name in victim.family.scorers:
             if 'was removed' not in job.LastLine():
                 raise processes.Failure(f'The log directory was removed; {job.LastLine()}')
     if os.path.exists(victim.path):
         raise processes.Failure(f'The removed log directory came back: {os.listdir(victim.path)}')
     victim.BeginAnew()
-    return 'log directory removed'
+    return None if chief.Code() == 0 else 'log directory removed'  # 0: it was just over
 
 
 def _SetClockBack(victim: victims.Victim, _: disk.Disk) -> Optional[str]:

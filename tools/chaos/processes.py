@@ -11,7 +11,6 @@ import os
 import re
 import runpy
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -117,15 +116,6 @@ def WaitFor(condition: Callable[[], bool], jobs: Sequence[Job], seconds: float) 
             return False
         time.sleep(_POLL_S)
     return True
-
-
-def FreePorts(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(('127.0.0.1', 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def InChild(function: Callable[[], None]) -> None:

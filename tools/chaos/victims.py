@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional
 
+from lingvo_lite.tools import launch_local
+
 from . import processes
 
 _SAVE_EVERY = 10
@@ -103,10 +105,9 @@ class Victim:
         workers = self.family.workers
         names = ['trainer'] if workers == 1 else [f'trainer{i}' for i in range(workers)]
         if not self.trainers and 'trainer' not in self._done:
-            hosts = [f'127.0.0.1:{port}' for port in processes.FreePorts(workers)]
-            for index, name in enumerate(names):
-                task = {'cluster': {'worker': hosts}, 'task': {'type': 'worker', 'index': index}}
-                environment = {'TF_CONFIG': json.dumps(task)} if workers > 1 else {}
+            cluster = launch_local.Cluster(launch_local.FreePorts(workers))
+            for name, config in zip(names, cluster):
+                environment = {'TF_CONFIG': json.dumps(config)} if workers > 1 else {}
                 self._Start(name, self._TrainerFlags(), environment, cold, before)
             self.damaged.clear()
         for name in self.family.scorers:
@@ -143,8 +144,8 @@ class Victim:
         """
         self.jobs.pop(job.name, None)
         code = job.Wait(self._limit_s)
-        if code == 0 and 0 in codes:
-            self._done.add(re.sub(r'\d+$', '', job.name))
+        if code == 0 and 0 in codes:  # worker 0 writes the end of a training
+            self._done.add(job.name.replace('trainer0', 'trainer'))
         if code not in codes:
             raise processes.Failure(
                 f'{job.name} ended with {code}, not {" or ".join(map(str, codes))}: '
