@@ -229,7 +229,7 @@ def test_the_position_in_the_input(params, tmp_path):
     run.Create(run.train)
     prefix = checkpoint_files.PrefixOf(run.train, 7)
     learner = types.SimpleNamespace(State=dict)
-    for written in (PICKLE, b'[1]', *(text.encode() for text in TEXTS)):
+    for written in (PICKLE, b'[1]', *(each.encode() for each in TEXTS)):
         checkpoints.Save(prefix, {restore.INPUT_STATE: written})
         with Refused(checkpoints.CorruptError):
             restore.RestoreUpTo(run, learner, 7)

@@ -6,11 +6,12 @@ that has no way to say from which step on older events are void (purge_step).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 import numpy as np
@@ -21,7 +22,10 @@ _Summary = tf.compat.v1.Summary
 
 
 class EventFile:
-    """One events.out.tfevents.* file in a folder, made by the first write."""
+    """One events.out.tfevents.* file in a folder, made by the first write.
+
+    Every method raises OSError if the disk is full, or cannot be written for another reason.
+    """
 
     def __init__(self, folder: str, purge_step: Optional[int] = None):
         """Takes where to write.
@@ -78,20 +82,23 @@ class EventFile:
     def Flush(self) -> None:
         """Hands everything to the operating system."""
         if self._writer is not None:
-            self._writer.flush()
+            with _OfTheDisk():
+                self._writer.flush()
 
     def Close(self) -> None:
         """Ends the file."""
         if self._writer is not None:
-            self._writer.close()
+            with _OfTheDisk():
+                self._writer.close()
 
     def _Write(self, step: int, values: list[Any]) -> None:
         if not values:
             return
-        if self._writer is None:
-            self._Open()
         event = _Event(wall_time=time.time(), step=step, summary=_Summary(value=values))
-        self._writer.write(event.SerializeToString())
+        with _OfTheDisk():
+            if self._writer is None:
+                self._Open()
+            self._writer.write(event.SerializeToString())
 
     def _Open(self) -> None:
         name = f'events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}'
@@ -105,6 +112,15 @@ class EventFile:
                 session_log=tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START),
             )
             self._writer.write(start.SerializeToString())
+
+
+@contextlib.contextmanager
+def _OfTheDisk() -> Iterator[None]:
+    """Errors of TensorFlow's file system become those of Python; the text names the file."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
 
 
 def TranslationsTable(records: list[dict[str, Any]]) -> str:

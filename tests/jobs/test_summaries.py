@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
 from lingvo_lite.jobs import summaries
@@ -58,3 +60,13 @@ def test_nothing_written_is_no_file(tmp_path):
 def test_a_bar_in_a_sentence_does_not_end_the_cell():
     records = [{'source': 'a|b', 'reference': 'c', 'hypotheses': ['d'], 'scores': [-0.5]}]
     assert summaries.TranslationsTable(records).split('\n')[-1] == '| a\\|b | c | d | -0.500 |'
+
+
+@pytest.mark.parametrize('write', [summaries.EventFile.Flush, summaries.EventFile.Close])
+def test_a_full_disk_is_an_error_of_the_disk(write, tmp_path, monkeypatch):
+    real = tf.io.TFRecordWriter
+    monkeypatch.setattr(tf.io, 'TFRecordWriter', lambda path: real('/dev/full'))
+    events = summaries.EventFile(str(tmp_path))
+    events.Scalars(1, {'loss': 1.0})
+    with pytest.raises(OSError, match='/dev/full; No space left on device'):
+        write(events)

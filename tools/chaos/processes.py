@@ -166,14 +166,17 @@ def _Fork(
 ) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AT_START)  # until they mean what a job means by them
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AT_START)
         return pid
     code = 1
     try:
         with _Redirected(log):
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, _AT_START[number])
+            for number, handler in _AT_START.items():
+                signal.signal(number, handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AT_START)
             os.environ.update(environment)
             sys.argv = ['lingvo_lite', command, *arguments]
             before()

@@ -26,6 +26,7 @@ class Family(NamedTuple):
       workers: of its trainer.
       scorers: the jobs beside it.
       steps: that it trains.
+      flags: more of them for the trainer.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Family(NamedTuple):
     workers: int = 1
     scorers: tuple[str, ...] = ('evaler', 'decoder')
     steps: int = 200
+    flags: tuple[str, ...] = ()
 
 
 FAMILIES = {
@@ -43,6 +45,7 @@ FAMILIES = {
         Family('asr_las', 'Las'),
         Family('lm', 'Lm', scorers=('evaler',)),
         Family('mt_2_workers', 'Mt', workers=2),
+        Family('mt_eval', 'Mt', scorers=(), flags=('--eval=Dev',)),
     )
 }
 
@@ -54,7 +57,7 @@ class Victim:
       path: the log directory.
       family: what is trained.
       jobs: {name: job}, those that were started and have not been found ended.
-      damaged: steps whose checkpoints were damaged on purpose since a trainer last started.
+      damaged: steps whose checkpoints were damaged on purpose, and that no trainer has met yet.
       asked: steps at which the trainer saved because it was asked to stop.
     """
 
@@ -109,7 +112,6 @@ class Victim:
             for name, config in zip(names, cluster):
                 environment = {'TF_CONFIG': json.dumps(config)} if workers > 1 else {}
                 self._Start(name, self._TrainerFlags(), environment, cold, before)
-            self.damaged.clear()
         for name in self.family.scorers:
             if name not in self.jobs and name not in self._done:
                 self._Start(name, ['--dataset=Dev'], {}, False, before)
@@ -144,6 +146,8 @@ class Victim:
         """
         self.jobs.pop(job.name, None)
         code = job.Wait(self._limit_s)
+        if job.name in ('trainer', 'trainer0') and 'Going on from' in job.Log():
+            self.damaged.clear()
         if code == 0 and 0 in codes:  # worker 0 writes the end of a training
             self._done.add(job.name.replace('trainer0', 'trainer'))
         if code not in codes:
@@ -212,7 +216,10 @@ class Victim:
             'summary_interval_steps': 5,
             'watchdog_seconds': self.watchdog_s,
         }
-        return [f'--set=task.train.{key}={value}' for key, value in settings.items()]
+        return [
+            *self.family.flags,
+            *(f'--set=task.train.{key}={value}' for key, value in settings.items()),
+        ]
 
 
 def _Names(folder: str) -> list[str]:
