@@ -134,7 +134,7 @@ def _Terminate(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
 
 def _TerminateScorer(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
     job = victim.jobs['evaler']
-    if not victim.Reach(lambda: victim.Scores('evaler'), [job]):
+    if not victim.Reach(lambda: _IsAtWork(job), [job]):
         return None
     job.Signal(signal.SIGTERM)
     victim.Gone(job, [143, 0])
@@ -207,7 +207,7 @@ def _RemoveLogDirectory(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
     if not victim.Reach(victim.Steps, victim.trainers):
         return None
     for job in scorers:  # one that is just starting would wait for a trainer to make a new one
-        if not victim.Reach(lambda job=job: ' Step ' in job.Log(), [job]):
+        if not victim.Reach(lambda job=job: _IsAtWork(job), [job]):
             return None
     while os.path.exists(victim.path):
         shutil.rmtree(victim.path, ignore_errors=True)
@@ -224,6 +224,11 @@ def _RemoveLogDirectory(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
         raise processes.Failure(f'The removed log directory came back: {os.listdir(victim.path)}')
     victim.BeginAnew()
     return None if chief.Code() == 0 else 'log directory removed'  # 0: it was just over
+
+
+def _IsAtWork(scorer: processes.Job) -> bool:
+    """Whether an evaler or decoder has begun with a checkpoint since it was started."""
+    return ' Step ' in scorer.Log()
 
 
 def _SetClockBack(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
