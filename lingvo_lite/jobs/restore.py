@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
 
-from lingvo_lite.runs import checkpoint_files, checkpoints, init_from, rundir
+from lingvo_lite.runs import checkpoint_files, checkpoints, rundir
 
 _log = logging.getLogger(__name__)
 INPUT_STATE = '.input_state'
@@ -90,23 +90,6 @@ def RestoreUpTo(run: rundir.RunDir, learner: Any, step: int) -> Position:
     if damaged is not None:  # a part of its values may have been assigned
         raise damaged
     return Position(0, None)
-
-
-def InitFrom(train: Any, variables: Mapping[str, tf.Variable]) -> None:
-    """Gives variables the values that `train.init_from` names; logs what was loaded.
-
-    Args:
-      train: Params, `task.train`.
-      variables: {path: variable} of the task.
-    """
-    loader = init_from.InitFrom.Params().Set(
-        checkpoint=train.init_from,
-        rules=train.init_from_rules,
-        allow_missing=train.init_from_missing_ok,
-    )
-    report = loader.Instantiate().Load(variables)
-    for line in report.table.split('\n'):
-        _log.info('%s', line)
 
 
 def ToSave(learner: Any, input_state: dict[str, Any]) -> dict[str, Any]:

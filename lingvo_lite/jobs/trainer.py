@@ -33,7 +33,7 @@ from lingvo_lite.jobs import (
     summaries,
     watchdog,
 )
-from lingvo_lite.runs import locks, metrics_log, rundir, saving
+from lingvo_lite.runs import init_from, locks, metrics_log, rundir, saving
 from lingvo_lite.training import first_bad_layer, learner
 
 _log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Training:
             self._task = params.task.Instantiate()
         has_checkpoint = restore.HasCheckpoint(run)
         if self._train.init_from and not has_checkpoint:
-            restore.InitFrom(self._train, self._task.AllVariables())
+            init_from.Load(self._train, self._task.AllVariables())
         # Behind init_from: moving averages start at the values that the variables have.
         self._learner = learner.Learner(self._task, devices.strategy)
         restored = restore.Restore(run, self._learner, devices.is_chief)

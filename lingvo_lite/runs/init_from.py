@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.hyperparams import REQUIRED
 from lingvo_lite.runs import checkpoints, choosing, tables
 
 _log = logging.getLogger(__name__)
@@ -25,168 +24,64 @@ class Report(NamedTuple):
     table: str  # all of it, for the log
 
 
-class InitFrom:
-    """Loads variables from a checkpoint, strictly: what is not loaded has to be asked for."""
+def Load(train: Any, variables: Mapping[str, tf.Variable]) -> Report:
+    r"""Loads variables from a checkpoint, strictly: what is not loaded has to be asked for.
 
-    @classmethod
-    def Params(cls) -> Any:
-        p = hyperparams.InstantiableParams(cls)
-        p.Define(
-            'checkpoint',
-            REQUIRED,
-            'Where the values come from: a prefix such as RUN/train/ckpt-00001000, a folder of '
-            'checkpoints or a log directory.',
-            type=str,
-        )
-        p.Define(
-            'rules',
-            [],
-            'Pairs (regex, name): a variable whose whole path matches is loaded from that name in '
-            'the checkpoint, in which \\1 stands for the first group. The first match counts; an '
-            "empty name keeps the variable's initial value; without a match the name is the same.",
-        )
-        p.Define(
-            'allow_missing',
-            [],
-            'Regexes: variables whose whole path matches may be missing in the checkpoint.',
-        )
-        p.Define(
-            'prefer_ema',
-            True,
-            'Whether to load the moving average of a variable where the checkpoint has one.',
-        )
-        return p
+    Nothing is assigned unless all fits. Moving averages are taken where the checkpoint has them.
 
-    @classmethod
-    def Check(cls, p: Any) -> None:
-        """Raises hyperparams.ConfigError if a rule is no rule."""
-        for i, rule in enumerate(p.rules):
-            if not isinstance(rule, (list, tuple)) or len(rule) != 2:
-                raise hyperparams.Fail(
-                    p, f'rules[{i}] must be a pair (regex, name), got {rule!r}.', 'rules'
-                )
-            pattern = _CheckRegex(p, f'rules[{i}]', 'rules', rule[0])
-            try:
-                pattern.sub(rule[1], '')  # reads the replacement even where nothing matches
-            except (re.error, IndexError, TypeError) as error:
-                raise hyperparams.Fail(
-                    p, f'rules[{i}]: {rule[1]!r} cannot replace {rule[0]!r}: {error}.', 'rules'
-                ) from None
-        for i, pattern in enumerate(p.allow_missing):
-            _CheckRegex(p, f'allow_missing[{i}]', 'allow_missing', pattern)
+    Args:
+      train: Params `task.train`, of which these count:
+        init_from: a prefix such as RUN/train/ckpt-00001000, a folder of checkpoints, or a log
+          directory.
+        init_from_rules: pairs (regex, name): a variable whose whole path matches is loaded from
+          that name, in which \1 stands for the first group. The first match counts; an empty
+          name keeps the variable's initial value; without a match the name is the same.
+        init_from_missing_ok: regexes; variables whose whole path matches may be missing.
+      variables: {path: variable}, usually `task.AllVariables()`.
 
-    def __init__(self, params: Any):
-        self.params = params
+    Returns:
+      What was done, which is logged too.
 
-    def Load(self, variables: Mapping[str, tf.Variable]) -> Report:
-        """Assigns the variables; nothing is assigned unless all fits.
+    Raises:
+      hyperparams.ConfigError: if a rule is no rule.
+      FileNotFoundError: if there is no checkpoint.
+      checkpoints.MismatchError: with a table, if a variable is missing or has another shape, or a
+        rule or a pattern matches no variable.
+      checkpoints.CorruptError: if the checkpoint cannot be read.
+    """
+    _CheckRules(train)
+    prefix = choosing.Resolve(train.init_from)
+    contents = checkpoints.Contents(prefix)
+    sources = _Sources(train, sorted(variables), contents)
+    report = _Plan(train, prefix, variables, sources, contents)
+    values = checkpoints.ReadEach(prefix, sorted(set(report.loaded.values())), contents)
+    takers: dict[str, list[str]] = {}
+    for path, name in report.loaded.items():
+        takers.setdefault(name, []).append(path)
+    for name, value in values:
+        for path in takers[name]:
+            variables[path].assign(tf.cast(value, variables[path].dtype))
+    for line in report.table.split('\n'):
+        _log.info('%s', line)
+    return report
 
-        Args:
-          variables: {path: variable}, usually `task.AllVariables()`.
 
-        Returns:
-          What was done, which is logged too.
-
-        Raises:
-          FileNotFoundError: if there is no checkpoint.
-          checkpoints.MismatchError: with a table, if a variable is missing or has another shape,
-            or a rule or an allow_missing pattern matches no variable.
-          checkpoints.CorruptError: if the checkpoint cannot be read.
-        """
-        prefix = choosing.Resolve(self.params.checkpoint)
-        contents = checkpoints.Contents(prefix)
-        sources = self._Sources(sorted(variables), contents)
-        report = self._Plan(prefix, variables, sources, contents)
-        values = checkpoints.ReadEach(prefix, sorted(set(report.loaded.values())), contents)
-        takers: dict[str, list[str]] = {}
-        for path, name in report.loaded.items():
-            takers.setdefault(name, []).append(path)
-        for name, value in values:
-            for path in takers[name]:
-                variables[path].assign(tf.cast(value, variables[path].dtype))
-        _log.info('%s', report.table)
-        return report
-
-    def _Sources(
-        self, paths: list[str], contents: Mapping[str, checkpoints.Entry]
-    ) -> dict[str, str]:
-        """{variable: name in the checkpoint, or '' if it keeps its initial value}."""
-        p = self.params
-        unmatched = set(range(len(p.rules)))
-        sources = {}
-        for path in paths:
-            source = path
-            for i, (pattern, name) in enumerate(p.rules):
-                match = re.fullmatch(pattern, path)
-                if match:
-                    source = match.expand(name)
-                    unmatched.discard(i)
-                    break
-            ema = checkpoints.EmaOf(source)
-            sources[path] = ema if source and p.prefer_ema and ema in contents else source
-        idle = [p.rules[i][0] for i in sorted(unmatched)]
-        idle += [x for x in p.allow_missing if not any(re.fullmatch(x, path) for path in paths)]
-        if idle:
-            raise checkpoints.MismatchError(
-                f'{p.Path() or "init_from"}: {idle[0]!r} is the first match of none of the '
-                f'{len(paths)} variables. Their paths look like {", ".join(paths[:3])}.'
+def _CheckRules(p: Any) -> None:
+    rules, may_miss = 'init_from_rules', 'init_from_missing_ok'
+    for i, rule in enumerate(p.init_from_rules):
+        if not isinstance(rule, (list, tuple)) or len(rule) != 2:
+            raise hyperparams.Fail(
+                p, f'{rules}[{i}] must be a pair (regex, name), got {rule!r}.', rules
             )
-        return sources
-
-    def _Plan(
-        self,
-        prefix: str,
-        variables: Mapping[str, tf.Variable],
-        sources: Mapping[str, str],
-        contents: Mapping[str, checkpoints.Entry],
-    ) -> Report:
-        """Decides about every variable; MismatchError if one does not fit."""
-        loaded: dict[str, str] = {}
-        kept: list[str] = []
-        wrong = 0
-        rows: list[tuple[str, str, str, str, str]] = []
-        for path, source in sources.items():
-            wanted = checkpoints.Entry(
-                tuple(variables[path].shape.as_list()), tf.as_dtype(variables[path].dtype)
-            )
-            found = contents.get(source)
-            if not source or (found is None and self._MayMiss(path)):
-                state = 'keeps its initial value'
-                kept.append(path)
-            elif found is None:
-                state = 'MISSING'
-                wrong += 1
-            elif found.shape != wanted.shape or not _Converts(found.dtype, wanted.dtype):
-                state = 'DOES NOT FIT'
-                wrong += 1
-            else:
-                state = 'loaded'
-                loaded[path] = source
-            rows.append((path, source or '-', *checkpoints.ShowEntries(wanted, found), state))
-        used = {checkpoints.WithoutEma(name) for name in loaded.values()}
-        unused = [name for name in contents if checkpoints.IsWeight(name) and name not in used]
-        rows += [
-            ('-', name, *checkpoints.ShowEntries(None, contents[name]), 'unused') for name in unused
-        ]
-        header = ('variable', 'name in the checkpoint', 'wanted shape', 'found shape', '')
-        if wrong:
-            bad = [row for row in rows if row[-1] not in ('loaded', 'keeps its initial value')]
-            verb = 'does' if wrong == 1 else 'do'
-            raise checkpoints.MismatchError(
-                f'{tables.Format(header, bad)}\n'
-                f'{wrong} of {len(variables)} variables {verb} not match {prefix}. Rename with '
-                'task.train.init_from_rules, a rule with an empty name leaves a variable as it '
-                'is, or list what may be missing in task.train.init_from_missing_ok.'
-            )
-        table = (
-            f'{tables.Format(header, rows)}\n'
-            f'From {prefix}: {len(loaded)} of {len(variables)} variables loaded, {len(kept)} left '
-            f'as initialized; weights of the checkpoint that were not used: {len(unused)}.'
-        )
-        return Report(loaded, kept, unused, table)
-
-    def _MayMiss(self, path: str) -> bool:
-        return any(re.fullmatch(pattern, path) for pattern in self.params.allow_missing)
+        pattern = _CheckRegex(p, f'{rules}[{i}]', rules, rule[0])
+        try:
+            pattern.sub(rule[1], '')  # reads the replacement even where nothing matches
+        except (re.error, IndexError, TypeError) as error:
+            raise hyperparams.Fail(
+                p, f'{rules}[{i}]: {rule[1]!r} cannot replace {rule[0]!r}: {error}.', rules
+            ) from None
+    for i, pattern in enumerate(p.init_from_missing_ok):
+        _CheckRegex(p, f'{may_miss}[{i}]', may_miss, pattern)
 
 
 def _CheckRegex(p: Any, where: str, key: str, pattern: Any) -> re.Pattern[str]:
@@ -196,6 +91,87 @@ def _CheckRegex(p: Any, where: str, key: str, pattern: Any) -> re.Pattern[str]:
         raise hyperparams.Fail(
             p, f'{where}: {pattern!r} is no regular expression: {error}.', key
         ) from None
+
+
+def _Sources(p: Any, paths: list[str], contents: Mapping[str, checkpoints.Entry]) -> dict[str, str]:
+    """{variable: name in the checkpoint, or '' if it keeps its initial value}."""
+    unmatched = set(range(len(p.init_from_rules)))
+    sources = {}
+    for path in paths:
+        source = path
+        for i, (pattern, name) in enumerate(p.init_from_rules):
+            match = re.fullmatch(pattern, path)
+            if match:
+                source = match.expand(name)
+                unmatched.discard(i)
+                break
+        ema = checkpoints.EmaOf(source)
+        sources[path] = ema if source and ema in contents else source
+    idle = [p.init_from_rules[i][0] for i in sorted(unmatched)]
+    idle += [x for x in p.init_from_missing_ok if not any(re.fullmatch(x, path) for path in paths)]
+    if idle:
+        raise checkpoints.MismatchError(
+            f'task.train.init_from: {idle[0]!r} is the first match of none of the '
+            f'{len(paths)} variables. Their paths look like {", ".join(paths[:3])}.'
+        )
+    return sources
+
+
+def _Plan(
+    p: Any,
+    prefix: str,
+    variables: Mapping[str, tf.Variable],
+    sources: Mapping[str, str],
+    contents: Mapping[str, checkpoints.Entry],
+) -> Report:
+    """Decides about every variable; MismatchError if one does not fit."""
+    loaded: dict[str, str] = {}
+    kept: list[str] = []
+    wrong = 0
+    rows: list[tuple[str, str, str, str, str]] = []
+    for path, source in sources.items():
+        wanted = checkpoints.Entry(
+            tuple(variables[path].shape.as_list()), tf.as_dtype(variables[path].dtype)
+        )
+        found = contents.get(source)
+        if not source or (found is None and _MayMiss(p, path)):
+            state = 'keeps its initial value'
+            kept.append(path)
+        elif found is None:
+            state = 'MISSING'
+            wrong += 1
+        elif found.shape != wanted.shape or not _Converts(found.dtype, wanted.dtype):
+            state = 'DOES NOT FIT'
+            wrong += 1
+        else:
+            state = 'loaded'
+            loaded[path] = source
+        rows.append((path, source or '-', *checkpoints.ShowEntries(wanted, found), state))
+    used = {checkpoints.WithoutEma(name) for name in loaded.values()}
+    unused = [name for name in contents if checkpoints.IsWeight(name) and name not in used]
+    rows += [
+        ('-', name, *checkpoints.ShowEntries(None, contents[name]), 'unused') for name in unused
+    ]
+    header = ('variable', 'name in the checkpoint', 'wanted shape', 'found shape', '')
+    if wrong:
+        bad = [row for row in rows if row[-1] not in ('loaded', 'keeps its initial value')]
+        verb = 'does' if wrong == 1 else 'do'
+        raise checkpoints.MismatchError(
+            f'{tables.Format(header, bad)}\n'
+            f'{wrong} of {len(variables)} variables {verb} not match {prefix}. Rename with '
+            'task.train.init_from_rules, a rule with an empty name leaves a variable as it '
+            'is, or list what may be missing in task.train.init_from_missing_ok.'
+        )
+    table = (
+        f'{tables.Format(header, rows)}\n'
+        f'From {prefix}: {len(loaded)} of {len(variables)} variables loaded, {len(kept)} left '
+        f'as initialized; weights of the checkpoint that were not used: {len(unused)}.'
+    )
+    return Report(loaded, kept, unused, table)
+
+
+def _MayMiss(p: Any, path: str) -> bool:
+    return any(re.fullmatch(pattern, path) for pattern in p.init_from_missing_ok)
 
 
 def _Converts(found: tf.DType, wanted: tf.DType) -> bool:
