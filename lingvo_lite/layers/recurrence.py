@@ -10,6 +10,10 @@ over all steps follows the loop. Everything else in a cell is cheap to compute a
 attention over 1,000 frames makes a [batch, 1000, hidden] at each step), so it is computed again.
 
 What the backward pass keeps of a step is its state and its products. It can be differentiated once.
+
+At small sizes the price of a step is the number of its operations, and a tensor that is written
+into an array costs as much as a small product. So what is there already is not written again: an
+output that is a part of the state, a factor that is one, or one that is the gradient of an input.
 """
 
 from __future__ import annotations
@@ -93,7 +97,7 @@ class _Loop:
         self._names = sorted(matrices)  # the order of tf.nest
         self._matrices, self._shared, self._inputs, self._state = tensors
         self._time = tf.shape(self._inputs[0])[0]
-        self._output, self._outputs, self._products = self._Probe()
+        self._Probe()
 
     def Plain(self) -> tuple[Any, Any]:
         """tf.while_loop as it comes."""
@@ -123,12 +127,13 @@ class _Loop:
             matrices, shared, inputs, state = (
                 [next(rest) if x.dtype.is_floating else x for x in part] for part in parts
             )
-            outputs, last, states, products = self._Forward(matrices, shared, inputs, state)
+            outputs, last, after, products = self._Forward(matrices, shared, inputs, state)
 
             def Gradient(*upstream: tf.Tensor) -> list[tf.Tensor]:
+                before = [self._Shifted(first, rest) for first, rest in zip(state, after)]
                 d_outputs = upstream[: len(outputs)]
                 d_last = list(upstream[len(outputs) :])
-                return self._Backward(matrices, shared, inputs, states, products, d_outputs, d_last)
+                return self._Backward(matrices, shared, inputs, before, products, d_outputs, d_last)
 
             return (*outputs, *last), Gradient
 
@@ -137,12 +142,14 @@ class _Loop:
         return self._Pack(list(values[:count]), list(values[count:]))
 
     def _Forward(self, matrices: list, shared: list, inputs: list, state: list) -> tuple:
-        """Outputs and last state; the states before each step and their products, as arrays."""
+        """Outputs and last state; the states after each step and their products, [time, ...]."""
         weights = dict(zip(self._names, matrices))
         slices = self._Arrays(inputs)
         padded = self._PaddedArray()
 
-        def Body(n: tf.Tensor, state: list, outs: list, states: list, products: list) -> tuple:
+        own = [i for i, j in enumerate(self._output_is) if j is None]
+
+        def Body(n: tf.Tensor, state: list, outs: list, after: list, products: list) -> tuple:
             t = self._Index(n)
             made: dict[str, tf.Tensor] = {}
 
@@ -150,29 +157,33 @@ class _Loop:
                 made[name] = times(a, weights[name])
                 return made[name]
 
-            states = _Write(states, t, state)
             outputs, state = self._Step(
                 _Once(Make), shared, _Read(slices, t), state, _ReadOne(padded, t)
             )
-            outs = _Write(outs, t, outputs)
-            return n + 1, state, outs, states, _Write(products, t, [made[k] for k in self._names])
+            outs = _Write(outs, t, [outputs[i] for i in own])
+            after = _Write(after, t, state)
+            return n + 1, state, outs, after, _Write(products, t, [made[k] for k in self._names])
 
-        _, last, outs, states, products = self._While(
+        _, last, outs, after, products = self._While(
             Body,
             (
                 0,
                 state,
-                self._NewArrays(self._outputs),
+                self._NewArrays([self._outputs[i] for i in own]),
                 self._NewArrays(state),
                 self._NewArrays(self._products),
             ),
         )
-        return (
-            [a.stack() for a in outs],
-            last,
-            [a.stack() for a in states],
-            [a.stack() for a in products],
-        )
+        after = [a.stack() for a in after]
+        rest = iter(outs)
+        outputs = [next(rest).stack() if j is None else after[j] for j in self._output_is]
+        return outputs, last, after, [a.stack() for a in products]
+
+    def _Shifted(self, first: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+        """What stands before each step: [batch, ...] and [time, batch, ...] -> the latter."""
+        if self._reverse:
+            return tf.concat([after[1:], first[tf.newaxis]], axis=0)
+        return tf.concat([first[tf.newaxis], after[:-1]], axis=0)
 
     def _Backward(
         self,
@@ -191,57 +202,38 @@ class _Loop:
         padded = self._PaddedArray()
         float_shared = _Floats(shared)
         float_inputs = _Floats(inputs)
+        input_of = self._ProbeBack()
         # [..., m], the left side of each product
-        sides = [
-            tf.TensorSpec(product.shape[:-1] + w.shape[-2:-1], product.dtype)
-            for product, w in zip(self._products, matrices)
-        ]
+        sides = {
+            name: tf.TensorSpec(product.shape[:-1] + weights[name].shape[-2:-1], product.dtype)
+            for name, product in zip(self._names, self._products)
+        }
+        own_left = [name for name in self._names if self._state_of[name] is None]
+        own_right = [name for name in self._names if input_of[name] is None]
 
         def Body(
             n: tf.Tensor, d_state: list, d_shared: list, d_inputs: list, lefts: list, rights: list
         ) -> tuple:
             t = self._Index(self._time - 1 - n)
-            x, before, kept = _Read(slices, t), _Read(states_, t), _Read(products_, t)
-            own = [tf.identity(s) for s in shared]
-            known = dict(zip(self._names, kept))
-            left: dict[str, tf.Tensor] = {}
-            right = {name: tf.zeros_like(z) for name, z in known.items()}
-
-            def Known(name: str, a: tf.Tensor) -> tf.Tensor:
-                left[name] = a
-
-                @tf.custom_gradient
-                def Linked(a: tf.Tensor) -> Any:
-                    def Gradient(d: tf.Tensor) -> tf.Tensor:
-                        right[name] = d
-                        return _TimesTransposed(d, weights[name])
-
-                    return tf.identity(known[name]), Gradient
-
-                return Linked(a)
-
             # Where the state stays, so does its gradient.
             d_after, d_kept = _Parted(_ReadOne(padded, t), d_state)
-            sources = [*before, *_Floats(own), *_Floats(x)]
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(sources)
-                outputs, after = self._Step(_Once(Known), own, x, before, None)
-            found = tape.gradient(
-                [*outputs, *after],
-                sources,
-                output_gradients=[*_Read(d_outs, t), *d_after],
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            d_state, d_own, d_x, left, right = self._StepBack(
+                weights,
+                shared,
+                _Read(slices, t),
+                _Read(states_, t),
+                _Read(products_, t),
+                [*_Read(d_outs, t), *d_after],
             )
-            found = [_Shaped(g, s) for g, s in zip(found, sources)]
-            d_state, rest = found[: len(before)], found[len(before) :]
             if d_kept is not None:
                 d_state = [d + kept for d, kept in zip(d_state, d_kept)]
-            d_shared = [d + tf.cast(g, d.dtype) for d, g in zip(d_shared, rest)]
-            d_inputs = _Write(d_inputs, t, rest[len(d_shared) :])
-            lefts = _Write(lefts, t, [left[k] for k in self._names])
-            rights = _Write(rights, t, [right[k] for k in self._names])
+            d_shared = [d + tf.cast(g, d.dtype) for d, g in zip(d_shared, d_own)]
+            d_inputs = _Write(d_inputs, t, d_x)
+            lefts = _Write(lefts, t, [left[name] for name in own_left])
+            rights = _Write(rights, t, [right[name] for name in own_right])
             return n + 1, d_state, d_shared, d_inputs, lefts, rights
 
+        d_products = dict(zip(self._names, self._products))
         _, d_state, d_shared, d_inputs, lefts, rights = self._While(
             Body,
             (
@@ -249,19 +241,74 @@ class _Loop:
                 d_last,
                 [tf.zeros_like(s, tf.float32) for s in float_shared],
                 self._NewArrays([tf.TensorSpec(x.shape[1:], x.dtype) for x in float_inputs]),
-                self._NewArrays(sides),
-                self._NewArrays(self._products),
+                self._NewArrays([sides[name] for name in own_left]),
+                self._NewArrays([d_products[name] for name in own_right]),
             ),
         )
+        d_inputs = [_Shaped(a.stack(), x) for a, x in zip(d_inputs, float_inputs)]
+        left = {name: states[j] for name, j in self._state_of.items() if j is not None}
+        right = {name: d_inputs[i] for name, i in input_of.items() if i is not None}
+        left.update({name: a.stack() for name, a in zip(own_left, lefts)})
+        right.update({name: a.stack() for name, a in zip(own_right, rights)})
         return [
-            *(
-                _Shaped(_Outer(a.stack(), d.stack(), w), w)
-                for a, d, w in zip(lefts, rights, matrices)
-            ),
+            *(_Shaped(_Outer(left[name], right[name], w), w) for name, w in weights.items()),
             *(tf.cast(d, s.dtype) for d, s in zip(d_shared, float_shared)),
-            *(_Shaped(a.stack(), x) for a, x in zip(d_inputs, float_inputs)),
+            *d_inputs,
             *d_state,
         ]
+
+    def _StepBack(
+        self,
+        weights: Mapping[str, tf.Tensor],
+        shared: list,
+        x: list,
+        before: list,
+        products: list,
+        d_after: list,
+    ) -> tuple[list, list, list, dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """One step computed again, and back.
+
+        Args:
+          weights: {name: matrix}.
+          shared, x, before, products: what the step had.
+          d_after: gradients of its outputs and of the state behind it.
+
+        Returns:
+          The gradients of `before`, and of the floats in `shared` and `x`; the left factor and the
+          gradient of each product.
+        """
+        own = [tf.identity(s) for s in shared]
+        known = dict(zip(self._names, products))
+        left: dict[str, tf.Tensor] = {}
+        right = {name: tf.zeros_like(z) for name, z in known.items()}
+
+        def Known(name: str, a: tf.Tensor) -> tf.Tensor:
+            left[name] = a
+
+            @tf.custom_gradient
+            def Linked(a: tf.Tensor) -> Any:
+                def Gradient(d: tf.Tensor) -> tf.Tensor:
+                    right[name] = d
+                    return _TimesTransposed(d, weights[name])
+
+                return tf.identity(known[name]), Gradient
+
+            return Linked(a)
+
+        floats = _Floats(own), _Floats(x)
+        sources = [*before, *floats[0], *floats[1]]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            outputs, after = self._Step(_Once(Known), own, x, before, None)
+        found = tape.gradient(
+            [*outputs, *after],
+            sources,
+            output_gradients=d_after,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        found = iter([_Shaped(g, s) for g, s in zip(found, sources)])
+        d_state, d_own, d_x = ([next(found) for _ in part] for part in (before, *floats))
+        return d_state, d_own, d_x, left, right
 
     def _Step(
         self, product: Product, shared: list, x: list, state: list, padded: Optional[tf.Tensor]
@@ -280,39 +327,52 @@ class _Loop:
         after = [_Shaped(new, old) for old, new in zip(state, after)]
         return tf.nest.flatten(output), after
 
-    def _Probe(self) -> tuple[Any, list[tf.TensorSpec], list[tf.TensorSpec]]:
-        """What the cell returns, and the types and shapes of its outputs and products.
+    def _Probe(self) -> None:
+        """Looks at one step: what it returns, and what of that is there already.
 
         Raises:
           ValueError: if the cell leaves out a product.
         """
         made: dict[str, tf.TensorSpec] = {}
+        factors: dict[str, tf.Tensor] = {}
         with tf.Graph().as_default():
-
-            def Stand(x: tf.Tensor, skip: int = 0) -> tf.Tensor:
-                return tf.compat.v1.placeholder(x.dtype, x.shape[skip:])
-
-            matrices = {k: Stand(w) for k, w in zip(self._names, self._matrices)}
+            matrices = {k: _Stand(w) for k, w in zip(self._names, self._matrices)}
 
             def Make(name: str, a: tf.Tensor) -> tf.Tensor:
                 y = times(a, matrices[name])
-                made[name] = tf.TensorSpec(y.shape, y.dtype)
+                made[name], factors[name] = tf.TensorSpec(y.shape, y.dtype), a
                 return y
 
-            nests = [
-                tf.nest.pack_sequence_as(nest, [Stand(x, skip) for x in flat])
-                for nest, flat, skip in zip(
-                    self._nests[1:], (self._shared, self._inputs, self._state), (0, 1, 0)
-                )
-            ]
-            output, _ = self._cell(_Once(Make), *nests)
-            specs = [tf.TensorSpec(y.shape, y.dtype) for y in tf.nest.flatten(output)]
-            structure = tf.nest.map_structure(lambda y: None, output)
+            shared, x, before = self._Stands()
+            output, after = self._cell(
+                _Once(Make), *map(tf.nest.pack_sequence_as, self._nests[1:], (shared, x, before))
+            )
+            outputs = tf.nest.flatten(output)
         if set(made) != set(self._names):
             raise ValueError(
                 f'The cell makes the products {sorted(made)}, and got matrices for {self._names}.'
             )
-        return structure, specs, [made[name] for name in self._names]
+        self._output = tf.nest.map_structure(lambda y: None, output)
+        self._outputs = [tf.TensorSpec(y.shape, y.dtype) for y in outputs]
+        self._products = [made[name] for name in self._names]
+        after = tf.nest.flatten(after)
+        self._output_is = [_Position(y, after) for y in outputs]
+        self._state_of = {name: _Position(a, before) for name, a in factors.items()}
+
+    def _ProbeBack(self) -> dict[str, Optional[int]]:
+        """{product: which float of the inputs has the same gradient, if one has}."""
+        with tf.Graph().as_default():
+            weights = {k: _Stand(w) for k, w in zip(self._names, self._matrices)}
+            products = [_Stand(spec) for spec in self._products]
+            shared, x, before = self._Stands()
+            d_after = [_Stand(spec) for spec in (*self._outputs, *before)]
+            _, _, d_x, _, right = self._StepBack(weights, shared, x, before, products, d_after)
+        return {name: _Position(d, d_x) for name, d in right.items()}
+
+    def _Stands(self) -> tuple[list, list, list]:
+        """Placeholders for `shared`, and for one step's input and state."""
+        flat = (self._shared, 0), (self._inputs, 1), (self._state, 0)
+        return tuple([_Stand(x, skip) for x in part] for part, skip in flat)
 
     def _While(self, body: Callable[..., tuple], start: tuple) -> tuple:
         return tf.while_loop(
@@ -367,6 +427,16 @@ def _ReadOne(array: Optional[tf.TensorArray], t: tf.Tensor) -> Optional[tf.Tenso
 
 def _Write(arrays: Sequence[tf.TensorArray], t: tf.Tensor, values: Sequence[Any]) -> list:
     return [a.write(t, value) for a, value in zip(arrays, values)]
+
+
+def _Stand(x: Any, skip: int = 0) -> tf.Tensor:
+    """A placeholder for x, without its first axes."""
+    return tf.compat.v1.placeholder(x.dtype, x.shape[skip:])
+
+
+def _Position(x: tf.Tensor, among: Sequence[tf.Tensor]) -> Optional[int]:
+    """Where this very tensor stands; None if it does not."""
+    return next((i for i, other in enumerate(among) if other is x), None)
 
 
 def _Floats(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
