@@ -113,7 +113,9 @@ class _Loop:
             )
             return n + 1, state, _Write(arrays, t, outputs)
 
-        _, state, arrays = self._While(Body, (0, self._state, self._NewArrays(self._outputs)))
+        start = (0, self._state, self._NewArrays(self._outputs))
+        # XLA differentiates a loop only if it knows how long it gets.
+        _, state, arrays = self._While(Body, start, maximum_iterations=self._time)
         return self._Pack([a.stack() for a in arrays], state)
 
     def Lean(self) -> tuple[Any, Any]:
@@ -374,10 +376,8 @@ class _Loop:
         flat = (self._shared, 0), (self._inputs, 1), (self._state, 0)
         return tuple([_Stand(x, skip) for x in part] for part, skip in flat)
 
-    def _While(self, body: Callable[..., tuple], start: tuple) -> tuple:
-        return tf.while_loop(
-            lambda n, *_: n < self._time, body, start, maximum_iterations=self._time
-        )
+    def _While(self, body: Callable[..., tuple], start: tuple, **kwargs: Any) -> tuple:
+        return tf.while_loop(lambda n, *_: n < self._time, body, start, **kwargs)
 
     def _Index(self, n: tf.Tensor) -> tf.Tensor:
         return self._time - 1 - n if self._reverse else n
