@@ -117,6 +117,26 @@ class BaseTask(base.BaseLayer):
         raise NotImplementedError(f'{type(self).__name__}.PostProcessDecodeOut')
 
 
+def TokenLoss(out: NestedMap) -> NestedMap:
+    """What `BaseTask.ComputeLoss` returns for tokens that are to be guessed.
+
+    Args:
+      out: of a `softmax.SoftmaxLoss`.
+
+    Returns:
+      The term `loss`; the metrics `log_pplx`, a mean over tokens, without label smoothing, and
+      `fraction_of_correct_next_step_preds`; the loss of each example.
+    """
+    return NestedMap(
+        terms={'loss': (out.loss_sum, out.weight_sum)},
+        metrics={
+            'log_pplx': (out.log_pplx_sum, out.weight_sum),
+            'fraction_of_correct_next_step_preds': (out.correct_sum, out.weight_sum),
+        },
+        per_example={'loss': out.per_example_loss},
+    )
+
+
 def TrainParams() -> hyperparams.Params:
     """`task.train`."""
     p = hyperparams.Params()

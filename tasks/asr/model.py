@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams
+from lingvo_lite import hyperparams, task
 from lingvo_lite.decoding import scorers, search
 from lingvo_lite.layers import base, ctc_loss, linear
 from lingvo_lite.nested_map import NestedMap
@@ -83,14 +83,7 @@ class AsrModel(recognizer.Recognizer):
         """Cross-entropy, a mean over target tokens; with ctc_weight see `_JointLoss`."""
         target = batch.target
         out = self.decoder.softmax(predictions.x, target.labels, target.weights)
-        loss = NestedMap(
-            terms={'loss': (out.loss_sum, out.weight_sum)},
-            metrics={
-                'log_pplx': (out.log_pplx_sum, out.weight_sum),
-                'fraction_of_correct_next_step_preds': (out.correct_sum, out.weight_sum),
-            },
-            per_example={'loss': out.per_example_loss},
-        )
+        loss = task.TokenLoss(out)
         return self._JointLoss(loss, predictions, target) if self.params.ctc_weight else loss
 
     def Decode(self, batch: NestedMap, others: Sequence[AsrModel] = ()) -> NestedMap:

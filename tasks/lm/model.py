@@ -53,14 +53,7 @@ class RnnLm(task.BaseTask):
     def ComputeLoss(self, predictions: NestedMap, batch: NestedMap) -> NestedMap:
         """Cross-entropy, a mean over tokens with </s>."""
         out = self.softmax(predictions.x, batch.target.labels, batch.target.weights)
-        return NestedMap(
-            terms={'loss': (out.loss_sum, out.weight_sum)},
-            metrics={
-                'log_pplx': (out.log_pplx_sum, out.weight_sum),
-                'fraction_of_correct_next_step_preds': (out.correct_sum, out.weight_sum),
-            },
-            per_example={'loss': out.per_example_loss},
-        )
+        return task.TokenLoss(out)
 
     def InitStates(self, rows: Any) -> NestedMap:
         """The state of `rows` empty texts: tensors [rows, ...]."""

@@ -64,14 +64,7 @@ class TransformerModel(task.BaseTask):
     def ComputeLoss(self, predictions: NestedMap, batch: NestedMap) -> NestedMap:
         """Cross-entropy, a mean over target tokens."""
         out = self.softmax.FProp(predictions.x, batch.target.labels, batch.target.weights)
-        return NestedMap(
-            terms={'loss': (out.loss_sum, out.weight_sum)},
-            metrics={
-                'log_pplx': (out.log_pplx_sum, out.weight_sum),
-                'fraction_of_correct_next_step_preds': (out.correct_sum, out.weight_sum),
-            },
-            per_example={'loss': out.per_example_loss},
-        )
+        return task.TokenLoss(out)
 
     def Decode(self, batch: NestedMap, others: Sequence[TransformerModel] = ()) -> NestedMap:
         """Translations: ids, lengths, scores (see `search.Search.Decode`)."""
