@@ -485,6 +485,18 @@ class _Maker:
         return parts, bad
 
 
+def BatchLimits(params: hyperparams.InstantiableParams) -> dict[str, int]:
+    """{key below `params`: value} of what limits a batch of an input, or of each in a mixture."""
+    if 'inputs' in params:
+        return {
+            f'inputs[{k}].{key}': value
+            for k, inner in enumerate(params.inputs)
+            for key, value in BatchLimits(inner).items()
+        }
+    limits = {key: params.Get(key) for key in ('tokens_per_batch', 'batch_size')}
+    return {key: value for key, value in limits.items() if value is not None}
+
+
 def ParamsLike(
     cls: Any, dataset: hyperparams.InstantiableParams, **values: Any
 ) -> hyperparams.InstantiableParams:

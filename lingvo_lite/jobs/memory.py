@@ -11,7 +11,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import order
+from lingvo_lite.inputs import order, pipeline
 from lingvo_lite.jobs import runtime
 from lingvo_lite.nested_map import NestedMap
 
@@ -33,6 +33,8 @@ def TryLargest(learner: Any, params: Any, inputs: Any, devices: runtime.Runtime)
     """
     plan = order.Largest(inputs.Order(True).Buckets())
     text = BucketText(plan, inputs.side_names)
+    # Before it is tried: a system that overcommits its memory ends the process without a word.
+    _log.info('The largest batch: %s.', text)
     try:
         batches = inputs.Arrays(plan, devices.num_workers, devices.worker, devices.replicas)
     except Exception as error:
@@ -43,8 +45,8 @@ def TryLargest(learner: Any, params: Any, inputs: Any, devices: runtime.Runtime)
     with Explained(params, batches, text):
         learner.TryStep(batches)
     peak = Peak()
-    used = f'; {Gigabytes(peak)}' if peak is not None else ''
-    _log.info('The largest batch fits into memory: %s%s.', text, used)
+    used = f': {Gigabytes(peak)}' if peak is not None else ''
+    _log.info('It fits into memory%s.', used)
 
 
 @contextlib.contextmanager
@@ -150,9 +152,9 @@ def Gigabytes(size: float) -> str:
 
 
 def _TooLarge(params: Any, what: str) -> hyperparams.ConfigError:
-    own, train = params.input, params.task.train
-    keys = [key for key in ('tokens_per_batch', 'batch_size') if own.Get(key) is not None]
-    lower = ' or '.join(f'input.{key}={own.Get(key)}' for key in keys)
+    train = params.task.train
+    limits = pipeline.BatchLimits(params.input)
+    lower = ' or '.join(f'input.{key}={value}' for key, value in limits.items())
     return hyperparams.ConfigError(
         f'{params.model}: out of memory in {what}. Lower {lower}, or raise '
         f"task.train.accumulation={train.accumulation}. 'lingvo_lite tune-batch {params.model}' "

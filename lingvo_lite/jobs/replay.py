@@ -18,7 +18,7 @@ import numpy as np
 from lingvo_lite import experiment, hyperparams, registry
 from lingvo_lite.inputs import source as data_source
 from lingvo_lite.jobs import configure, console, restore, runtime
-from lingvo_lite.runs import checkpoint_files, metrics_log, rundir, tables
+from lingvo_lite.runs import checkpoint_files, init_from, metrics_log, rundir, tables
 from lingvo_lite.training import first_bad_layer, inspection, learner
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def Run(
         task = params.task.Instantiate()
     steps = [each.step for each in checkpoint_files.List(run.train)]
     if params.task.train.init_from and not any(each < step for each in steps):
-        restore.InitFrom(params.task.train, task.AllVariables())
+        init_from.Load(params.task.train, task.AllVariables())
     trained = learner.Learner(task, devices.strategy)
     position = restore.RestoreUpTo(run, trained, step - 1)
     start = f'the checkpoint of step {position.step}' if position.step else 'the beginning'
@@ -107,14 +107,15 @@ def _Advance(
     with feed:
         for _ in range(position.step, step - 1):
             trained.TrainStep(next(feed).replicas)
-        saved = first_bad_layer.BatchFile(run.train, step)
-        if not os.path.exists(saved):
+        batches = first_bad_layer.LoadBatches(run.train, step)
+        if not batches:
             return next(feed).replicas
-    batches = first_bad_layer.LoadBatch(saved)
+    saved = first_bad_layer.BatchFile(run.train, step)
     if len(batches) != replicas:
         raise hyperparams.ConfigError(
-            f'{saved} holds the batches of {len(batches)} replicas, and here are {replicas}: use '
-            f'--strategy=mirrored --replicas={len(batches)}, or move the file away.'
+            f'{saved} and those of other workers beside it hold the batches of {len(batches)} '
+            f'replicas, and here are {replicas}: use --strategy=mirrored '
+            f'--replicas={len(batches)}, or move the file away.'
         )
     _log.info('With the batch in %s.', saved)
     return batches

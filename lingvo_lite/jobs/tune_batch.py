@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
+from lingvo_lite.inputs import pipeline
 from lingvo_lite.jobs import configure, console, memory, runtime
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.training import learner, precision
@@ -289,7 +290,6 @@ class _Steps:
             task = params.task.Instantiate()
         self._learner = learner.Learner(task, self._devices.strategy)
         self._arrays: dict[int, list[NestedMap]] = {}
-        own = {key: params.input.Get(key) for key in ('tokens_per_batch', 'batch_size')}
         limit = self._LimitMemory(limit_gb)
         self.Take(0, 1)  # what tracing needs is no part of a step
         self.about = _About(
@@ -297,7 +297,7 @@ class _Steps:
             limit,
             [Bucket(plan.padded, len(plan.ids)) for plan in self._plans],
             self._inputs.NumExamples(),
-            {key: value for key, value in own.items() if value is not None},
+            pipeline.BatchLimits(params.input),
             tuple(self._inputs.side_names),
         )
 
@@ -379,7 +379,7 @@ def _Write(out: TextIO, about: _About, found: Sequence[Tuned]) -> None:
 
 
 def Advice(keys: dict[str, int], found: Sequence[Tuned]) -> str:
-    """The lines to use, with 5% of headroom.
+    """The lines to use, with 5% of headroom where more than one row fits.
 
     Args:
       keys: {param of the input that limits a batch: its value}.
@@ -396,12 +396,10 @@ def Advice(keys: dict[str, int], found: Sequence[Tuned]) -> str:
         return 'A batch of all examples fits: memory is no limit.\n'
     rows = math.floor(_HEADROOM * min(each.rows for each in full))
     tokens = math.floor(_HEADROOM * min(each.rows * sum(each.bucket.padded) for each in full))
-    lines = []
-    if 'tokens_per_batch' in keys:
-        lines.append(f'--set=input.tokens_per_batch={tokens}\n')
-    if 'batch_size' in keys:
-        lines.append(f'--set=input.batch_size={max(1, rows)}\n')
-    return ''.join(lines)
+    # What is longer than a whole batch is not trained on.
+    tokens = max(tokens, *(sum(each.bucket.padded) for each in found))
+    best = {'tokens_per_batch': tokens, 'batch_size': max(1, rows)}
+    return ''.join(f'--set=input.{key}={best[key.rpartition(".")[2]]}\n' for key in keys)
 
 
 def _Shape(bucket: Bucket) -> str:

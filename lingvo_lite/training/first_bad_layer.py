@@ -8,6 +8,7 @@ are bad too.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
@@ -211,6 +212,21 @@ def LoadBatch(path: str) -> list[NestedMap]:
             for parent in parents:
                 node = node.setdefault(parent, NestedMap())
             node[last] = arrays[key]
+    return batches
+
+
+def LoadBatches(folder: str, step: int) -> list[NestedMap]:
+    """The batches that the workers saved at a step, in the order of replicas; [] if there are none.
+
+    Args:
+      folder, step: see `BatchFile`.
+    """
+    batches: list[NestedMap] = []
+    for worker in itertools.count():
+        path = BatchFile(folder, step, worker)
+        if not os.path.exists(path):
+            break
+        batches += LoadBatch(path)
     return batches
 
 

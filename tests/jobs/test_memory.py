@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ import tensorflow as tf
 import tiny_experiment
 from job_runs import assert_equal_checkpoints, train
 
-from lingvo_lite import cli
-from lingvo_lite.inputs import order
+from lingvo_lite import cli, experiment, hyperparams, overrides
+from lingvo_lite.inputs import mixing, order, pipeline
 from lingvo_lite.jobs import memory, tune_batch
+from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.training import learner
 
+BATCH = NestedMap(target=NestedMap(ids=np.zeros([3, 4], np.int32)))
 FOLDER = os.path.dirname(tiny_experiment.__file__)
 
 
@@ -59,7 +62,8 @@ def test_the_largest_batch_is_tried_before_the_first_step(tmp_path, capfd, monke
     assert attempt is learner.Learner.TryStep
     assert [trying for trying, _ in calls] == [True] + [False] * 20
     assert calls[0][1] >= max(size for _, size in calls)
-    assert 'The largest batch fits into memory: bucket ' in capfd.readouterr().err
+    log = capfd.readouterr().err
+    assert 'The largest batch: bucket ' in log and 'It fits into memory: ' in log
     monkeypatch.setattr(memory, 'TryLargest', lambda *args: None)
     assert train(tmp_path / 'untried', '--set=task.train.max_steps=5') == 0
     # Trying it changed nothing.
@@ -80,6 +84,25 @@ def test_a_later_batch_that_does_not_fit_is_one_too(tmp_path, capfd, monkeypatch
     monkeypatch.setattr(learner.Learner, 'TrainStep', OutOfMemory)
     assert train(tmp_path / 'run') == 2
     assert 'out of memory in a batch; on a replica ' in capfd.readouterr().err
+
+
+def test_of_a_mixture_the_limits_of_each_part_are_named(data_folder):
+    params = experiment.RunParams(tiny_experiment.Digits, 'Train')
+    parts = [params.input, params.input.Copy().Set(tokens_per_batch=None, batch_size=9)]
+    mixture = mixing.MixedInput.Params().Set(inputs=parts, weights=[1, 1])
+    params = types.SimpleNamespace(model='x', task=params.task, input=mixture)
+    with pytest.raises(hyperparams.ConfigError) as raised, memory.Explained(params, [BATCH]):
+        raise MemoryError
+    assert (
+        'Lower input.inputs[0].tokens_per_batch=600 or input.inputs[1].batch_size=9, or raise'
+        in str(raised.value)
+    )
+    mixture.inputs[0].tokens_per_batch = 5  # the keys are those that --set takes
+    overrides.Apply(mixture, ['inputs[0].tokens_per_batch=400', 'inputs[1].batch_size=7'])
+    assert pipeline.BatchLimits(mixture) == {
+        'inputs[0].tokens_per_batch': 400,
+        'inputs[1].batch_size': 7,
+    }
 
 
 def test_other_errors_stay_what_they_are():
@@ -127,6 +150,13 @@ def test_the_advice_fits_every_bucket():
     )
     assert 'Not one row of bucket 90 x 8' in tune_batch.Advice(both, [*found, Tuned(0, 90, 8)])
     assert 'memory is no limit' in tune_batch.Advice(both, found[-1:])
+    # A limit below the longest row would take it out of the training.
+    tokens = {'tokens_per_batch': 600}
+    assert tune_batch.Advice(tokens, [Tuned(1, 40, 40)]) == '--set=input.tokens_per_batch=80\n'
+    mixed = {'inputs[0].tokens_per_batch': 600, 'inputs[1].batch_size': 8}
+    assert tune_batch.Advice(mixed, found[:1]) == (
+        '--set=input.inputs[0].tokens_per_batch=15200\n--set=input.inputs[1].batch_size=950\n'
+    )
 
 
 def test_limits_that_cannot_be_are_refused(capfd):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
 from job_runs import lines, train
 
 from lingvo_lite import cli
-from lingvo_lite.jobs import replay
+from lingvo_lite.jobs import configure, replay
+from lingvo_lite.runs import rundir
 from lingvo_lite.training import first_bad_layer
 
 EACH_STEP = '--set=task.train.summary_interval_steps=1'
 IMPORT = '--import=tiny_experiment'
+SOURCE = configure.Source()
 
 
 @pytest.fixture(scope='module')
@@ -75,6 +78,34 @@ def test_the_step_that_a_run_stopped_at_is_replayed_with_its_batch(tmp_path, cap
     assert stops == ['here'] and cause.split(': ')[1].rstrip('.') in log
 
 
+def test_the_parts_of_all_workers_are_one_batch(noted, tmp_path, capfd, mirrored):
+    run = shutil.copytree(noted, tmp_path / 'run')
+    inputs = configure.BuildInput(replay._Params(rundir.RunDir(str(run)), SOURCE).input, train=True)
+    with inputs.Batches(replicas=2) as feed:
+        parts = next(feed).replicas
+    for worker, part in enumerate(parts):  # two workers with one replica each
+        path = first_bad_layer.BatchFile(str(run / 'train'), 1, worker)
+        first_bad_layer.SaveBatch(path, [part])
+    assert again(run, 1) == 2
+    assert 'hold the batches of 2 replicas' in capfd.readouterr().err
+    assert again(run, 1, mirrored, '--replicas=2') == 0
+    out, log = capfd.readouterr()
+    assert 'With the batch in' in log
+    ids = np.concatenate([part.id[part.id >= 0] for part in parts])
+    shown = ', '.join(map(str, ids[:8]))
+    assert f'examples  {shown} and {len(ids) - 8} more\n' in out
+
+
+def test_a_step_before_the_first_checkpoint_begins_with_init_from(noted, tmp_path, capfd):
+    run = tmp_path / 'run'
+    flags = [EACH_STEP, f'--set=task.train.init_from={noted}', '--set=task.train.max_steps=2']
+    assert train(run, *flags) == 0
+    assert again(run, 1) == 0
+    out, _ = capfd.readouterr()
+    np.testing.assert_allclose(number(out, 'loss'), lines(run)[0]['loss'], rtol=1e-5)
+    assert abs(lines(run)[0]['loss'] - lines(noted)[0]['loss']) > 1e-3  # it is not the beginning
+
+
 def test_the_debugger_stops_at_the_end_of_a_sound_step(noted, capfd, monkeypatch):
     stops = []
     monkeypatch.setattr('sys.breakpointhook', lambda: stops.append('here'))
@@ -100,8 +131,5 @@ def test_a_run_does_not_choose_what_is_imported(noted, tmp_path):
     )
     import sys
 
-    from lingvo_lite.jobs import configure
-    from lingvo_lite.runs import rundir
-
-    replay._Params(rundir.RunDir(str(tmp_path)), configure.Source())
+    replay._Params(rundir.RunDir(str(tmp_path)), SOURCE)
     assert 'antigravity' not in sys.modules
