@@ -70,8 +70,8 @@ class BaseInput:
     the source or -1 in a fill row, and `row_weight` float32 [rows], 0.0 in a fill row.
 
     A record that cannot be read is a fill row too, is counted, and stops the input if there are
-    more than `max_bad_records`. Each worker counts what it has read; the count is part of the state
-    that a run goes on from.
+    more than `max_bad_records`. Each worker of a cluster counts what it has read; the count of
+    worker 0 is part of the state that a run goes on from.
     """
 
     side_names: tuple[str, ...]  # of the columns of _Lengths, for messages
@@ -106,7 +106,8 @@ class BaseInput:
             'max_bad_records',
             0,
             'Unreadable records that are skipped before the input stops with an error; in training '
-            'over the whole run, on each worker.',
+            'over the whole run; on a cluster each worker counts what it reads, and a restart goes '
+            'on from the count of worker 0.',
             resume='free',
         )
         return p

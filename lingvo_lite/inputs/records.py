@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,10 @@ _HEAD, _TAIL = 12, 4  # bytes around each payload: length and its CRC, CRC of th
 # Of any length a record can tell: FLAC has 65,535 samples of silence in 14 bytes. What claims more
 # would make batches that no memory holds.
 _MOST_A_BYTE = 8192
+
+
+# As `WriteShards` names them.
+_SHARD = re.compile(r'(.*)-\d{5}-of-(\d{5})\.tfrecord', re.DOTALL)
 
 
 def SidecarPath(path: str) -> str:
@@ -45,13 +50,14 @@ class RecordSource(source.Source):
         """Reads the sidecars and compares them with the files.
 
         Raises:
-          FileNotFoundError: if a file or its sidecar is missing.
+          FileNotFoundError: if a file, its sidecar or a shard beside it is missing.
           ValueError: if a file is empty, cut short, or not the one that its sidecar describes, or
             sidecars do not belong together.
         """
         if not paths:
             raise ValueError('no TFRecord file was given.')
         cars = [_Sidecar(path) for path in paths]
+        _CheckShards(paths)
         for path, car in zip(paths, cars):
             for what in ('length_names', 'meta'):
                 if car.head[what] != cars[0].head[what]:
@@ -182,6 +188,20 @@ class _Sidecar:
             )
         if not isinstance(self.head['meta'], dict) or not all(isinstance(n, str) for n in names):
             raise ValueError('its header is no header')
+
+
+def _CheckShards(paths: Sequence[str]) -> None:
+    """A pattern matches what is there; a shard that was not copied must not be left out for it.
+
+    Raises:
+      FileNotFoundError: if a shard is missing on the disk. A pattern for some of them is fine.
+    """
+    matches = (_SHARD.fullmatch(path) for path in paths)
+    for prefix, count in sorted({match.groups() for match in matches if match}):
+        for shard in range(int(count)):
+            path = f'{prefix}-{shard:05d}-of-{count}.tfrecord'
+            if not os.path.exists(path):
+                raise FileNotFoundError(f'{path} is missing, one of {int(count)} shards.')
 
 
 class ShardWriter:

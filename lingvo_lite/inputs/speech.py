@@ -182,12 +182,20 @@ class SpeechInput(waveform_input.WaveformInput):
         if not train:
             return usable
         usable &= ~empty
-        most = self.params.target_max_length
-        if most is None:
-            return usable
-        tokens = self._TokenCounts() + 1
-        self._Warn(usable & (tokens > most), tokens, 'transcript is', most)
-        return usable & (tokens <= most)
+        p = self.params
+        if p.source_max_length is not None:
+            usable &= self._AtMost(
+                p.source_max_length, self._Lengths(False)[:, 0], 'source is', usable
+            )
+        if p.target_max_length is not None:
+            tokens = self._TokenCounts() + 1
+            usable &= self._AtMost(p.target_max_length, tokens, 'transcript is', usable)
+        return usable
+
+    def _AtMost(self, most: int, sizes: np.ndarray, what: str, usable: np.ndarray) -> np.ndarray:
+        """[utterances] bool; a warning says what is left out."""
+        self._Warn(usable & (sizes > most), sizes, what, most)
+        return sizes <= most
 
     def _TokenCounts(self) -> np.ndarray:
         """[utterances] tokens of the transcripts, which are all read for it, once."""
@@ -205,9 +213,6 @@ class SpeechInput(waveform_input.WaveformInput):
                 text,
             ).counts[:, 0]
         return self._tokens
-
-    def _MaxLengths(self) -> tuple[Optional[int], ...]:
-        return (self.params.source_max_length,)
 
     def _Lengths(self, train: bool) -> np.ndarray:
         """In training at the slowest speed, so that the budget holds whatever is drawn."""

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.jobs import cluster
+from lingvo_lite.jobs import cluster, mishaps
 from lingvo_lite.training import communication
 
 
@@ -143,7 +143,8 @@ def _MultiWorker(gpus: list[Any], exchange: Any) -> Runtime:
         num_accelerators={'GPU': len(gpus)},
         rpc_layer='grpc',
     )
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+    with mishaps.Cluster(found.num_workers):  # it waits for the others, at most for an hour
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     replicas = strategy.num_replicas_in_sync // found.num_workers
     each = _Describe(gpus, replicas)
     text = f'{found.num_workers} workers ({found.source}) with {each} each; this is worker '

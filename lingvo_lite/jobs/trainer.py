@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
-import tensorflow as tf
-
 from lingvo_lite import hyperparams
 from lingvo_lite.inputs import pipeline
 from lingvo_lite.jobs import (
+    agreement,
     choice,
     configure,
     console,
@@ -96,6 +95,13 @@ def Run(
         _log.info('%s', opening.BatchArithmetic(inputs, devices, train.accumulation))
         _log.info('%s', opening.DeviceAndPrecision(devices, params.precision, train))
         training = Training(run, params.run, devices, end, stop, dog, lock)
+        held = {
+            'the params': params.run.ToText(),
+            'the vocabulary': inputs.Vocabulary(),
+            'the data': inputs.Fingerprint(),
+            'the checkpoints': training.position,
+        }
+        agreement.CheckSame(devices, run.path, held)
         if devices.is_chief:
             run.WriteParams(params.run, training.position.step)
             run.WriteVariables(table)
@@ -110,8 +116,8 @@ def Run(
                 'when they come. trainer --eval makes it exact.',
                 end.folder,
             )
-        training.Run(inputs, profile_steps)
-    return stop.exit_code
+        finished = training.Run(inputs, profile_steps)
+    return 0 if finished else stop.exit_code
 
 
 class Training:
@@ -189,12 +195,15 @@ class Training:
         """Whether this process writes the scores in a folder of the run."""
         return any(os.path.basename(kept.folder) == folder for _, kept in self._scorings)
 
-    def Run(self, inputs: Any, profile_steps: Optional[tuple[int, int]] = None) -> None:
+    def Run(self, inputs: Any, profile_steps: Optional[tuple[int, int]] = None) -> bool:
         """Trains from `position` to the end, or until asked to stop.
 
         Args:
           inputs: the training input.
           profile_steps: see `trainer.Run`.
+
+        Returns:
+          Whether the training is over.
         """
         step, state = self.position
         reason = self._FirstReason(step)
@@ -214,11 +223,18 @@ class Training:
                 self._Save(step, state)
                 self._Score(step, final=True)
             self._WaitForSaver()
-            if reason is not None and not self._stop.event.is_set() and self._devices.is_chief:
-                self._run.MarkFinished(step)
-                _log.info('Finished at step %d: %s.', step, reason)
-            elif self._devices.is_chief:
-                _log.info('Stopped at step %d; everything is saved.', step)
+            finished = reason is not None and all(
+                step in kept.Steps() or not self._stop.event.is_set() for _, kept in self._scorings
+            )
+            if self._devices.is_chief:
+                if finished:
+                    self._run.MarkFinished(step)
+                    _log.info('Finished at step %d: %s.', step, reason)
+                else:
+                    _log.info('Stopped at step %d; everything is saved.', step)
+            # Nobody leaves before the chief has saved: if it is killed, all have to start again.
+            agreement.OnAny(self._devices, False)
+        return finished
 
     def _Feed(self, inputs: Any, state: Any) -> Any:
         try:
@@ -233,7 +249,7 @@ class Training:
 
     def _FirstReason(self, step: int) -> Optional[str]:
         """Scores what a killed trainer left to be scored; why not to train at all, if so."""
-        if self._saved == step and step:
+        if self._saved == step and step and step % self._train.save_interval_steps == 0:
             self._Score(step)
         return self._end.BySteps(step) or self._NoLongerImproves(step)
 
@@ -292,7 +308,7 @@ class Training:
                 batch = next(feed, None)
             except Exception:
                 step, state = self._reached
-                if state is not None:
+                if state is not None and self._saver is not None:
                     self._Save(step, state)
                     self._WaitForSaver()
                     _log.info('The input failed; everything up to step %d is saved.', step)
@@ -311,7 +327,7 @@ class Training:
     def _AskedToStop(self, step: int, every: int) -> bool:
         """Whether to stop; on several workers asked every few steps only."""
         if self._devices.num_workers > 1:
-            if step % every or not self._OnAnyWorker(self._stop.event.is_set()):
+            if step % every or not agreement.OnAny(self._devices, self._stop.event.is_set()):
                 return False
             self._stop.Set()
         return self._stop.event.is_set()
@@ -319,17 +335,9 @@ class Training:
     def _NoLongerImproves(self, step: int) -> Optional[str]:
         """The chief's reason to end by scores, if it has one; the other workers believe it."""
         reason = self._end.ByScores(step) if self._devices.is_chief else None
-        if self._devices.num_workers > 1 and self._OnAnyWorker(reason is not None):
+        if agreement.OnAny(self._devices, reason is not None):
             return reason or 'the chief says so'
         return reason
-
-    def _OnAnyWorker(self, mine: bool) -> bool:
-        """Whether it holds on one worker at least; all have to ask, and all get one answer."""
-        strategy = self._devices.strategy
-        values = strategy.experimental_distribute_values_from_function(
-            lambda _: tf.constant(float(mine))
-        )
-        return float(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)) > 0
 
     def _Report(self, step: int, numbers: interval.Interval, progress: console.Progress) -> None:
         values = numbers.Summary()

@@ -26,10 +26,19 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar('_Result')
 
 _CHUNK_BYTES = 64 << 20
+# What says nothing about the file: it may be read another time, or by somebody else.
+_NOT_OF_THE_FILE = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnavailableError,
+)
 
 
 class CorruptError(RuntimeError):
-    """A checkpoint that is there but cannot be read."""
+    """A checkpoint that is there but is damaged."""
 
     def __init__(self, prefix: str, reason: str):
         super().__init__(f'Checkpoint {prefix} is damaged: {reason}.')
@@ -293,6 +302,8 @@ def _Reading(prefix: str) -> Iterator[None]:
             raise FileNotFoundError(f'Checkpoint {prefix} was deleted meanwhile.') from None
         text = getattr(error, 'message', None) or str(error)
         text = re.sub(r'^\{\{.*?\}\}\s*|\s*\[Op:\w+\].*$', '', text, flags=re.S)
+        if isinstance(error, _NOT_OF_THE_FILE):
+            raise OSError(f'Checkpoint {prefix} cannot be read: {text.rstrip(".")}.') from None
         raise CorruptError(prefix, text.rstrip('.')) from None
 
 

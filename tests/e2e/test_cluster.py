@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,8 +16,10 @@ import pytest
 from job_runs import steps_of
 
 from lingvo_lite.runs import checkpoints
+from lingvo_lite.tools import launch_local
 
 pytestmark = pytest.mark.slow
+COUNTING = '--model=counting_experiment.Counting'
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def launch(environment):
 
     def Launch(workers, run, *flags):
         command = [sys.executable, '-m', 'lingvo_lite.tools.launch_local', '-n', str(workers), '--']
-        command += ['trainer', '--model=counting_experiment.Counting', f'--logdir={run}', *flags]
+        command += ['trainer', COUNTING, f'--logdir={run}', *flags]
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -106,7 +109,7 @@ def test_a_slurm_step_of_two_tasks(start, tmp_path):
             'SLURM_PROCID': str(rank),
             'SLURMD_NODENAME': 'localhost',
         }
-        flags = ['--model=counting_experiment.Counting', until_step(10)]
+        flags = [COUNTING, until_step(10)]
         workers.append(start('trainer', run, *flags, env=slurm))
     logs = []
     for worker in workers:
@@ -132,6 +135,35 @@ def test_a_killed_worker_ends_the_cluster_and_the_same_command_goes_on(launch, t
     assert f'Finished at step {step + 5}' in log
     times = -state_of(run, step + 5)['seen']
     assert times.max() - times.min() <= 1
+
+
+@pytest.mark.parametrize(
+    'what, begun, other_run, other_flags',
+    [
+        ('the checkpoints', True, 'elsewhere', []),  # each machine has a log directory for itself
+        ('the params', False, 'run', ['--set=task.random_seed=5']),
+    ],
+)
+def test_a_worker_that_holds_something_else_is_found(
+    start, tmp_path, what, begun, other_run, other_flags
+):
+    run = tmp_path / 'run'
+    if begun:
+        start('trainer', run, COUNTING, until_step(10)).communicate(timeout=300)
+    workers = []
+    for index, config in enumerate(launch_local.Cluster(launch_local.FreePorts(2))):
+        flags = [COUNTING, until_step(20), '--strategy=multi_worker']
+        folder, more = (tmp_path / other_run, other_flags) if index else (run, [])
+        env = {'TF_CONFIG': json.dumps(config)}
+        workers.append(start('trainer', folder, *flags, *more, env=env))
+    lines = []
+    for worker in workers:
+        _, log = worker.communicate(timeout=300)
+        assert worker.returncode == 2, log.decode()
+        lines.append(log.decode().strip().split('\n')[-1])
+    assert 'Another worker does not hold what worker 0 holds. All workers need' in lines[0]
+    assert f'trainer: {what} of worker 1 are not those of worker 0. All workers need' in lines[1]
+    assert steps_of(run) == ([10] if begun else [])
 
 
 def children_of(pid):

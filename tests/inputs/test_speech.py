@@ -166,9 +166,10 @@ def test_transcripts_are_normalized(data_folder):
     assert inputs.Strings(0).target == 'Mr. BROWN--aged 40'
 
 
-def test_what_is_not_trained_on_is_counted_and_evaluated(data_folder, caplog):
+@pytest.mark.parametrize('speeds', [[1.0], [0.5, 1.0, 1.1]])
+def test_what_is_not_trained_on_is_counted_and_evaluated(data_folder, caplog, speeds):
     WriteFiles(data_folder, texts=['', *TEXTS[1:23], ''])
-    p = Params(source_max_length=35, target_max_length=20)
+    p = Params(source_max_length=35, target_max_length=20, speeds=speeds)
     inputs = p.Instantiate()
     with caplog.at_level(logging.WARNING):
         batches = Take(inputs, 40)

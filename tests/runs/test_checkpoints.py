@@ -437,3 +437,17 @@ def test_readers_beside_a_writer_that_deletes_see_only_whole_checkpoints(tmp_pat
         stop.set()
         writer.join()
     assert seen > 3
+
+
+def test_what_may_not_be_read_is_not_damaged(folder, monkeypatch):
+    for step in (3, 4):
+        Save(folder, step)
+
+    def Refuse(*args):
+        raise tf.errors.PermissionDeniedError(None, None, 'Permission denied')
+
+    monkeypatch.setattr(tf.train, 'load_checkpoint', Refuse)
+    with pytest.raises(OSError, match='ckpt-00000004 cannot be read: Permission denied'):
+        checkpoints.RestoreNewest(folder, checkpoints.Contents, set_aside=True)
+    monkeypatch.undo()
+    assert checkpoints.RestoreNewest(folder, checkpoints.Contents)[0].step == 4
