@@ -29,6 +29,8 @@ _PLAIN = re.compile(r'[A-Za-z][A-Za-z0-9./-]*')
 _NOT_STRINGS = {'y', 'n', 'yes', 'no', 'on', 'off', 'true', 'false', 'null'}
 # Seconds between being asked to stop and being killed: for the step at work and a checkpoint.
 _SECONDS_TO_SAVE = 300
+# Exit codes of workers that go on when all are started again; see docs/jobs.md.
+_STARTED_AGAIN = (137, 138, 142, 143)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -182,6 +184,11 @@ def TfJob(flags: argparse.Namespace) -> str:
 def Sbatch(flags: argparse.Namespace) -> str:
     """The script for sbatch: a worker a node.
 
+    It reads the exit code of each worker from what srun says on stderr, because srun returns the
+    highest only. Against a shell around the trainer that notes its code: where processes are
+    tracked by cgroups, Slurm's signals reach that shell alone, elsewhere both, and a trainer must
+    get SIGTERM once. Against a file as a mark: the disk may be full, the log directory removed.
+
     Raises:
       ValueError: if the log directory is not the same from everywhere.
     """
@@ -216,13 +223,26 @@ def Sbatch(flags: argparse.Namespace) -> str:
     # srun does not take --cpus-per-task from sbatch (since Slurm 22.05).
     start = 'srun --label --cpus-per-task=$SLURM_CPUS_PER_TASK'
     waiting = f'--kill-on-bad-exit=0 --wait={_SECONDS_TO_SAVE}'
+    # 130, Ctrl-C, is no failure either, and no reason to start again.
+    no_failures = '|'.join(str(code) for code in (130, *_STARTED_AGAIN))
     lines += [
-        '# When a worker ends, the others have --wait seconds to save.',
-        ' \\\n  '.join([f'{start} {waiting}', *words]),
+        '# srun returns the highest code. When a worker fails, the others end with 138, which',
+        '# hides its 1; but on stderr srun names them all.',
+        'exec 3>&1',
+        'failed=$(',
+        '  # When a worker ends, the others have --wait seconds to save.',
+        ' \\\n    '.join([f'  {start} {waiting}', *words, '2>&1 >&3 |']),
+        '    tee -a /dev/stderr |',
+        "    grep '^srun: error: .*: Exited with exit code [0-9]*$' |",
+        f"    grep -Ev ' ({no_failures})$'",
+        '  exit "${PIPESTATUS[0]}"',
+        ')',
         'code=$?',
+        '[ -z "$failed" ] || code=${failed##* }',
         '',
-        '# 143: time is up, everything is saved; 137, 138: a worker is gone. The same job goes on.',
-        'case $code in 137 | 138 | 143)',
+        '# 143: time is up, everything is saved; 137, 138: a worker is gone; 142: did not start.',
+        '# The same job goes on.',
+        f'case $code in {" | ".join(map(str, _STARTED_AGAIN))})',
         f'  if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {flags.max_restarts} ]; then',
         '    scontrol requeue "$SLURM_JOB_ID"',
         '  fi',

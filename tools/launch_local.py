@@ -6,11 +6,12 @@ starts the command once for each worker, with TF_CONFIG on free ports of 127.0.0
 lingvo_lite's, with --strategy=multi_worker; anything else is a program that reads TF_CONFIG by
 itself. Each line of output is labelled: `[1] ...` is of worker 1.
 
-Ctrl-C, SIGTERM and SIGHUP go to all workers, which then have all the time that they need; a
-second one ends at once. When a worker fails, the others are asked to end (SIGTERM) and killed after
---grace seconds. Where a worker ends by a SIGTERM or Ctrl-C of its own, the others may be saving:
-they are not asked, but killed after --grace seconds too. The exit code is that of the first worker
-that failed: 128 + n if signal n ended it; 2 if the command line is wrong.
+Ctrl-C, SIGTERM and SIGHUP go to all workers, which then have all the time that they need to save,
+also those that are left when others have stopped; a second Ctrl-C or SIGTERM kills them at once.
+When a worker fails, the others are asked to end (SIGTERM) and killed after --grace seconds. Where a
+worker ends by a SIGTERM or Ctrl-C of its own, the others may be saving: they are not asked, but
+killed after --grace seconds too. The exit code is that of the first worker that failed: 128 + n if
+signal n ended it, or if nothing but a second signal n did; 2 if the command line is wrong.
 
 No worker outlives the launcher, kill -9 included: all are in the process group of a guardian, a
 shell that waits at a pipe from the launcher. The pipe closes when the launcher ends, in whatever
@@ -237,9 +238,15 @@ class _Cluster:
                 self._Say(f'killing what still runs after {self._grace:g} s: {_Names(alive)}')
                 return code  # the guardian does it
             if worker is None:
-                stopping = True
-                # Workers know SIGTERM; a terminal that closes means no more.
-                self._Send(alive, signal.SIGTERM if value == signal.SIGHUP else value)
+                if not stopping:
+                    stopping = True
+                    # Workers know SIGTERM; a terminal that closes means no more.
+                    self._Send(alive, signal.SIGTERM if value == signal.SIGHUP else value)
+                    self._Say(f'{signal.Signals(value).name} passed on; once more ends at once.')
+                elif value != signal.SIGHUP:  # a closing terminal may send two
+                    self._Say(f'killing at once: {_Names(alive)}')
+                    # Not passed on: a worker inside TensorFlow's start does not get to see it.
+                    return code or 128 + value  # the guardian does it
                 continue
             alive.discard(worker)
             if not value:
@@ -274,8 +281,8 @@ class _Cluster:
             try:
                 target.write(text)
                 target.flush()
-            except (BrokenPipeError, ValueError):
-                pass  # nobody reads any more; the workers go on
+            except (OSError, ValueError):
+                pass  # nobody reads any more, or the terminal is closed; the workers go on
 
 
 class _Guardian:

@@ -22,7 +22,7 @@ from lingvo_lite.inputs import audio_headers, resampling, source
 
 _HEAD_BYTES = 1 << 16
 _END_FRAMES = 4096  # see _FlacEnd
-_CANDIDATES = 1 << 14  # bytes 0xff that are tried for the begin of the last frame of a FLAC file
+_LEAST_TAIL = 1 << 14  # bytes at the end of a FLAC file in which its last frame is looked for
 _WORKING_PAIR = 'tensorflow==2.16.2 and tensorflow-io==0.37.1'
 _FULL_SCALE = {8: 1 << 7, 16: 1 << 15, 24: 1 << 31, 32: 1 << 31}  # of the arrays that come out
 
@@ -159,7 +159,7 @@ def _Samples(data: bytes, header: audio_headers.Header) -> np.ndarray:
             "32 bits are. 'sox FILE -b 16 FILE.flac' converts it"
         )
     if is_flac:
-        if not header.md5 and not _EndsWithFrame(data):
+        if not header.md5 and not _EndsWithFrame(data, _FlacTail(data, header)):
             raise ValueError('cut short or damaged: it does not end with a whole FLAC frame')
         samples = _Native('decode_flac', data + _FlacEnd(header.bits), header.bits)
         if header.md5 and hashlib.md5(_Interleaved(samples, header.bits)).digest() != header.md5:
@@ -187,19 +187,45 @@ def _FlacEnd(bits: int) -> bytes:
     return (head + body + checksum) * _END_FRAMES
 
 
-def _EndsWithFrame(data: bytes) -> bool:
+def _FlacTail(data: bytes, header: audio_headers.Header) -> int:
+    """Bytes that hold the last frame: twice what the samples of the largest take as they are.
+
+    An encoder that cannot compress a frame stores it as it is. The size of the largest frame may
+    stand in the header too, but not in that of a file written to a pipe, which has no MD5 either.
+    """
+    start = data.index(b'fLaC') + 8  # of STREAMINFO: smallest and largest block, in samples
+    block = int.from_bytes(data[start + 2 : start + 4], 'big')
+    return max(_LEAST_TAIL, 2 * block * header.channels * header.bits // 8)
+
+
+def _EndsWithFrame(data: bytes, tail: int) -> bool:
     """Whether a FLAC file ends where its last frame does, by the checksum of that frame.
 
     With `_FlacEnd` behind it a cut frame is filled up. The MD5 tells, but some files have none.
+
+    One walk from the end backwards checks all places where the frame may begin. A frame and its
+    checksum, taken for a polynomial, are 0 modulo that of the checksum; `value` is this remainder
+    for the bytes from `at` on, divided by x**8 for each of them, which leaves a 0 a 0.
     """
-    at = len(data)
-    for _ in range(_CANDIDATES):
-        at = data.rfind(b'\xff', 0, at)
-        if at < 0:
-            break
-        if data[at + 1 : at + 2] in (b'\xf8', b'\xf9') and not _Crc(data[at:], 16, 0x8005):
+    value = 0
+    for at in range(len(data) - 1, max(len(data) - tail, 0) - 1, -1):
+        value = value >> 8 ^ _BACK[(value ^ data[at]) & 0xFF]
+        if not value and data[at : at + 2] in (b'\xff\xf8', b'\xff\xf9'):
             return True
     return False
+
+
+def _Back(value: int) -> int:
+    """value / x**8 modulo the polynomial of the checksum of FLAC frames, x**16 + x**15 + x**2 + 1.
+
+    Where the lowest bit is set the polynomial is added, which leaves the remainder and clears it.
+    """
+    for _ in range(8):
+        value = (value ^ 0x18005 if value & 1 else value) >> 1
+    return value
+
+
+_BACK = [_Back(value) for value in range(256)]
 
 
 def _Crc(data: bytes, bits: int, polynomial: int) -> int:

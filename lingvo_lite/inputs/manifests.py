@@ -12,16 +12,23 @@ A file is looked for relative to the manifest's own folder, then as `source.Find
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import hashlib
 import io
+import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Callable, NamedTuple, Union
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable, NamedTuple, Optional, Union
+
+from absl import logging
 
 from lingvo_lite.inputs import audio, cache, source
 
 _VERSION = 1
-_THREADS = 8  # that read headers
+_THREADS = 8  # that read audio files
+_BLOCK = 1 << 20  # bytes that each of them holds
+_MANY = 10_000  # files, from which on the log says what takes so long
 
 
 class Entry(NamedTuple):
@@ -62,7 +69,9 @@ class Manifest:
         rows = _Rows(path)
         least = 1 if 'samples' in rows[0] else 0
         if not least:
-            rows = _Rows(_Completed(path, rows), path)
+            files = [_FindIfThere(row['file'], path) for row in rows]
+            for row, length in zip(rows, _PerFile('lengths', files, _LengthOrNone)):
+                row.update(zip(('samples', 'sample_rate'), map(str, length or (0, 0))))
         self.entries = [
             Entry(
                 row.get('id') or os.path.splitext(os.path.basename(row['file']))[0],
@@ -88,6 +97,15 @@ class Manifest:
     def Find(self, index: int) -> str:
         """The path of the audio file of an entry. Raises FileNotFoundError."""
         return _Find(self.entries[index].file, self.path)
+
+    def Fingerprint(self) -> str:
+        """A hash of the entries and of the bytes of their files, all of which are read for it once.
+
+        It knows nothing of folders and times, so a copy has the same. A file that cannot be read
+        counts as another than the one that can.
+        """
+        files = [_FindIfThere(entry.file, self.path) for entry in self.entries]
+        return cache.Key('manifest', self.entries, _PerFile('content', files, _HashOrNone))
 
 
 def Write(path: str, rows: Iterable[Sequence[Union[str, int]]], columns: Sequence[str]) -> None:
@@ -116,34 +134,33 @@ def Produce(name: str, rows: Sequence[tuple[str, str, str]]) -> str:
     key = cache.Key(_VERSION, rows, [_Stamp(path) for path in files])
 
     def _Write(path: str) -> None:
-        lengths = _Lengths(files, Length)
+        lengths = _Each(files, Length)
         complete = [(*row, *length) for row, length in zip(rows, lengths)]
         Write(path, complete, ('id', 'file', 'transcript', 'samples', 'sample_rate'))
 
     return cache.Produce(f'manifests/{name}-{key}.tsv', _Write)
 
 
-def _Rows(path: str, shown: str = '') -> list[Mapping[str, str]]:
+def _Rows(path: str) -> list[dict[str, str]]:
     """The lines behind the header as {column: value}."""
-    shown = shown or path
     with open(path, 'rb') as file:
         data = file.read()
     try:
         lines = io.StringIO(data.decode('utf-8-sig'), newline='\n').read().split('\n')
     except UnicodeDecodeError as error:
-        raise ValueError(f'{shown}, byte {error.start:,}: not UTF-8 ({error.reason}).') from None
+        raise ValueError(f'{path}, byte {error.start:,}: not UTF-8 ({error.reason}).') from None
     lines = [line.rstrip('\r') for line in lines]
     while lines and not lines[-1]:
         lines.pop()
     if len(lines) < 2:
-        raise ValueError(f'{shown} is empty: it lists no audio file.')
+        raise ValueError(f'{path} is empty: it lists no audio file.')
     columns = lines[0].split('\t')
     if len(set(columns)) < len(columns):
-        raise ValueError(f'{shown}, line 1: the header names a column twice: {columns}.')
+        raise ValueError(f'{path}, line 1: the header names a column twice: {columns}.')
     missing = [name for name in ('file', 'transcript') if name not in columns]
     if missing:
         raise ValueError(
-            f'{shown}, line 1: the header names the columns {columns}, separated by tabs; '
+            f'{path}, line 1: the header names the columns {columns}, separated by tabs; '
             f'{" and ".join(missing)} must be among them.'
         )
     rows = []
@@ -151,13 +168,13 @@ def _Rows(path: str, shown: str = '') -> list[Mapping[str, str]]:
         values = line.split('\t')
         if len(values) != len(columns):
             raise ValueError(
-                f'{shown}, line {number:,}: {len(values)} values in {len(columns)} columns.'
+                f'{path}, line {number:,}: {len(values)} values in {len(columns)} columns.'
             )
         rows.append(dict(zip(columns, values)))
     return rows
 
 
-def _Count(row: Mapping[str, str], column: str, path: str, line: int, least: int) -> int:
+def _Count(row: dict[str, str], column: str, path: str, line: int, least: int) -> int:
     text = row.get(column, 'no such column')
     # No more digits than NumPy's integers hold.
     count = int(text) if re.fullmatch('[0-9]{1,15}', text) else -1
@@ -180,18 +197,46 @@ def _FindIfThere(file: str, manifest: str) -> str:
         return ''
 
 
-def _Completed(path: str, rows: Sequence[Mapping[str, str]]) -> str:
-    """A copy in the cache folder, with the lengths of the audio files; 0 of those not readable."""
-    files = [_FindIfThere(row['file'], path) for row in rows]
-    columns = [c for c in rows[0] if c != 'sample_rate']
-    key = cache.Key(_VERSION, [list(row.items()) for row in rows], [_Stamp(f) for f in files])
+def _PerFile(what: str, files: Sequence[str], ask: Callable[[str], Any]) -> list[Any]:
+    """What `ask` says of each file, from the cache if none has changed since all were asked.
+
+    A file of which it could say nothing is asked for again each time, because what was in the way
+    may be gone (access denied, a disk that did not answer) with no change of the file's stamp.
+
+    Args:
+      what: that is asked for, a word.
+      files: their paths; '' for one that is not there.
+      ask: given a path; what JSON can hold, None if the file cannot be read.
+    """
+    key = cache.Key(_VERSION, what, [_Stamp(path) for path in files])
+    name = f'manifests/{what}-{key}.json'
+
+    def _Keep(answers: list[Any], target: str) -> None:
+        with open(target, 'w', encoding='utf-8') as file:
+            json.dump(answers, file)
 
     def _Write(target: str) -> None:
-        lengths = _Lengths(files, _LengthOrNone)
-        complete = [(*(row[c] for c in columns), *n) for row, n in zip(rows, lengths)]
-        Write(target, complete, (*columns, 'samples', 'sample_rate'))
+        if len(files) >= _MANY:
+            logging.info(
+                'Reading the %s of %s audio files; this is done once.', what, f'{len(files):,}'
+            )
+        _Keep(_Each(files, ask), target)
 
-    return cache.Produce(f'manifests/{key}.tsv', _Write)
+    def _Read(target: str) -> list[Any]:
+        with open(target, encoding='utf-8') as file:
+            found = json.load(file)
+        if not isinstance(found, list) or len(found) != len(files):
+            raise ValueError(f'it does not hold {len(files)} answers')
+        return found
+
+    answers = cache.Load(name, _Write, _Read)
+    unread = [i for i, answer in enumerate(answers) if answer is None]
+    for i, answer in zip(unread, _Each([files[i] for i in unread], ask)):
+        answers[i] = answer
+    if any(answers[i] is not None for i in unread):
+        with contextlib.suppress(OSError):  # a cache folder that is only read
+            cache.WriteWhole(os.path.join(cache.CacheDir(), name), lambda t: _Keep(answers, t))
+    return answers
 
 
 def _Stamp(path: str) -> tuple[str, int, int]:
@@ -203,18 +248,27 @@ def _Stamp(path: str) -> tuple[str, int, int]:
     return path, stat.st_size, stat.st_mtime_ns
 
 
-def _Lengths(
-    files: Sequence[str], length: Callable[[str], tuple[int, int]]
-) -> list[tuple[int, int]]:
+def _Each(files: Sequence[str], ask: Callable[[str], Any]) -> list[Any]:
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(length, files))
+        return list(pool.map(ask, files))
 
 
-def _LengthOrNone(path: str) -> tuple[int, int]:
+def _LengthOrNone(path: str) -> Optional[tuple[int, int]]:
     try:
-        return Length(path) if path else (0, 0)
+        return Length(path) if path else None
     except source.BadRecordError:
-        return 0, 0
+        return None
+
+
+def _HashOrNone(path: str) -> Optional[str]:
+    digest = hashlib.blake2b(digest_size=12)
+    try:
+        with open(path, 'rb') as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()
 
 
 def Length(path: str) -> tuple[int, int]:
@@ -222,6 +276,10 @@ def Length(path: str) -> tuple[int, int]:
     header = audio.ReadHeader(path)
     if header.num_samples is not None:
         return header.num_samples, header.rate
-    with open(path, 'rb') as file:
-        rate, waveform = audio.Decode(file.read(), path)
+    try:
+        with open(path, 'rb') as file:
+            data = file.read()
+    except OSError as error:
+        raise source.BadRecordError(f'{path}: {error.strerror or error}.') from None
+    rate, waveform = audio.Decode(data, path)
     return len(waveform), rate

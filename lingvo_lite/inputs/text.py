@@ -129,8 +129,8 @@ class _TextInput(pipeline.BaseInput):
                     self.params.num_batcher_threads,
                     self._texts.Fingerprint() if self._keeps_counts else None,
                 )
-                for index in np.flatnonzero(self._tables[sample].counts[:, 0] < 0):
-                    self._Read(int(index))
+                for index, error in self._tables[sample].errors.items():
+                    self._NoteBad(index, error)
             return self._tables[sample]
 
     def _Lengths(self, train: bool) -> np.ndarray:

@@ -22,6 +22,7 @@ _LARGE = 100_000  # examples, from which on the log says what takes so long
 _CHUNK = 2048  # examples that a thread encodes at once
 _SCAN_EPOCH = -1  # random segmentations are measured on a draw that no epoch makes
 _BAD = -1
+_Chunked = tuple[np.ndarray, np.ndarray, dict[int, source.BadRecordError]]
 
 
 class TokenTable:
@@ -29,11 +30,18 @@ class TokenTable:
 
     Attributes:
       counts: [examples, sides] int32; -1 in the row of a record that cannot be read.
+      errors: {example: why it cannot be read}.
     """
 
-    def __init__(self, counts: np.ndarray, ids: Optional[np.ndarray]):
-        """Keeps both; ids holds those of all examples, side after side, in one row."""
+    def __init__(
+        self,
+        counts: np.ndarray,
+        ids: Optional[np.ndarray],
+        errors: Optional[dict[int, source.BadRecordError]] = None,
+    ):
+        """Keeps all; ids holds those of all examples, side after side, in one row."""
         self.counts = counts
+        self.errors = errors or {}
         self._ids: Any = ids
         ends = np.cumsum(np.maximum(counts, 0).ravel(), dtype=np.int64)
         self._starts = np.concatenate([[0], ends])
@@ -42,6 +50,10 @@ class TokenTable:
     def has_ids(self) -> bool:
         """Whether the ids were kept, as they are for small corpora."""
         return self._ids is not None
+
+    def Arrays(self) -> dict[str, np.ndarray]:
+        """What is kept of it in the cache."""
+        return {'counts': self.counts, **({'ids': self._ids} if self.has_ids else {})}
 
     def Ids(self, index: int) -> Optional[list[np.ndarray]]:
         """The ids of each side of an example; None for a bad record. Needs `has_ids`."""
@@ -66,22 +78,23 @@ def Build(
     Args:
       count: number of examples.
       sides: number of texts in each.
-      read: the texts of an example; raises BadRecordError if it cannot be read.
+      read: the texts of an example; raises BadRecordError if it cannot be read. It is asked
+        twice before an example is given up, since a disk may fail to answer once.
       tokenizer: encodes.
       sample: measure a random segmentation, as training with sampling makes, and keep no ids.
       threads: number of threads that encode.
       fingerprint: of what `read` gives, to find it in the cache; None: neither look nor keep.
     """
 
-    def _Scan() -> dict[str, np.ndarray]:
+    def _Scan() -> TokenTable:
         return _Encoded(count, sides, read, tokenizer, sample, threads)
 
     def _Write(path: str) -> None:
-        arrays = _Scan()
-        if (arrays['counts'] < 0).any():
-            raise _HasBadRecords(arrays)
+        table = _Scan()
+        if table.errors:
+            raise _HasBadRecords(table)
         with open(path, 'wb') as file:
-            np.savez(file, **arrays)
+            np.savez(file, **table.Arrays())
 
     def _Read(path: str) -> TokenTable:
         with np.load(path, allow_pickle=False) as arrays:
@@ -91,22 +104,21 @@ def Build(
         return table
 
     if fingerprint is None:
-        arrays = _Scan()
-        return TokenTable(arrays['counts'], arrays.get('ids'))
+        return _Scan()
     encoding = tokenizer.SampleFingerprint() if sample else tokenizer.Fingerprint()
     key = cache.Key(_VERSION, fingerprint, encoding, sides, sample)
     try:
         return cache.Load(f'tokens/{key}.npz', _Write, _Read)
     except _HasBadRecords as bad:
-        return TokenTable(bad.arrays['counts'], bad.arrays.get('ids'))
+        return bad.table
 
 
 class _HasBadRecords(Exception):
     """A table that is not kept: a file that is repaired has the fingerprint that it had before."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]):
+    def __init__(self, table: TokenTable):
         super().__init__()
-        self.arrays = arrays
+        self.table = table
 
 
 def _Encoded(
@@ -116,10 +128,11 @@ def _Encoded(
     tokenizer: tokenizers.BaseTokenizer,
     sample: bool,
     threads: int,
-) -> dict[str, np.ndarray]:
-    """`counts`, and `ids` if they are to be kept. See `Build`."""
+) -> TokenTable:
+    """The table, with ids if they are to be kept. See `Build`."""
+    errors: dict[int, source.BadRecordError] = {}
 
-    def _Chunk(first: int) -> tuple[np.ndarray, np.ndarray]:
+    def _Chunk(first: int) -> _Chunked:
         return _EncodeChunk(
             range(first, min(first + _CHUNK, count)), sides, read, tokenizer, sample
         )
@@ -132,14 +145,15 @@ def _Encoded(
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for begin in range(0, count, _CHUNK * threads * 4):
             block = range(begin, min(begin + _CHUNK * threads * 4, count), _CHUNK)
-            for first, (own, ids) in zip(block, pool.map(_Chunk, block)):
+            for first, (own, ids, bad) in zip(block, pool.map(_Chunk, block)):
                 counts[first : first + len(own)] = own
+                errors.update(bad)
                 total += len(ids)
                 kept = None if kept is None or total > _KEPT_TOKENS else [*kept, ids]
     if kept is None:
-        return {'counts': counts}
+        return TokenTable(counts, None, errors)
     narrow = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32
-    return {'counts': counts, 'ids': np.concatenate(kept).astype(narrow)}
+    return TokenTable(counts, np.concatenate(kept).astype(narrow), errors)
 
 
 def _EncodeChunk(
@@ -148,17 +162,18 @@ def _EncodeChunk(
     read: Callable[[int], Sequence[str]],
     tokenizer: tokenizers.BaseTokenizer,
     sample: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Counts [len(indices), sides] with -1 for bad records, and all ids in one row."""
+) -> _Chunked:
+    """Counts [len(indices), sides] with -1 for bad records, all ids in one row, and the errors."""
     counts = np.full((len(indices), sides), _BAD, np.int32)
+    errors: dict[int, source.BadRecordError] = {}
     good: list[int] = []
     texts: list[str] = []
     for row, index in enumerate(indices):
         try:
-            texts += read(index)
+            texts += _ReadTwice(read, index)
             good.append(row)
-        except source.BadRecordError:  # the input meets it again and counts it
-            continue
+        except source.BadRecordError as error:
+            errors[index] = source.BadRecordError(str(error))  # without a traceback's variables
     if sample:
         ids = [indices[row] for row in good for _ in range(sides)]
         rows = tokenizer.Sample(texts, tokenizers.SampleSeeds(ids, _SCAN_EPOCH))
@@ -166,4 +181,11 @@ def _EncodeChunk(
         rows = tokenizer.Encode(texts)
     counts[good] = np.array([len(row) for row in rows], np.int32).reshape(-1, sides)
     flat = np.fromiter((i for row in rows for i in row), np.int32, sum(map(len, rows)))
-    return counts, flat
+    return counts, flat, errors
+
+
+def _ReadTwice(read: Callable[[int], Sequence[str]], index: int) -> Sequence[str]:
+    try:
+        return read(index)
+    except source.BadRecordError:
+        return read(index)

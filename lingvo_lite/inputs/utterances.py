@@ -154,6 +154,7 @@ class ManifestUtterances(Utterances):
         """Reads the manifest; raises what `manifests.Manifest` does."""
         self._manifest = manifests.Manifest(path)
         entries = self._manifest.entries
+        self._fingerprint = ''
         self.name = path
         self.samples = np.array([e.samples for e in entries], np.int64)
         self.sample_rates = np.array([e.sample_rate for e in entries], np.int64)
@@ -185,8 +186,10 @@ class ManifestUtterances(Utterances):
         return f'{self._manifest.entries[index].file} ({self.name}, line {index + 2:,})'
 
     def Fingerprint(self) -> str:
-        """A hash of what the manifest says."""
-        return cache.Key('manifest', self._manifest.entries)
+        """A hash of what the manifest says and of the audio files, taken when first asked for."""
+        if not self._fingerprint:
+            self._fingerprint = self._manifest.Fingerprint()
+        return self._fingerprint
 
 
 class FileUtterances(Utterances):

@@ -161,6 +161,51 @@ def test_a_flipped_byte_in_a_flac_is_noticed():
     Refused(bytes(data), 'damaged')
 
 
+def Unsigned(data):
+    """A FLAC file without the MD5 of its samples, as encoders leave it that write to a pipe."""
+    return data[:26] + bytes(16) + data[42:]
+
+
+@pytest.mark.parametrize('kind', ['noise', 'sine', 'silence'])
+def test_a_flac_without_md5_is_cut_or_whole_by_its_last_frame(kind):
+    samples = {
+        'noise': np.random.RandomState(0).randint(-32768, 32767, 40_000).astype(np.int16),
+        'sine': np.round(Sine(300, 8000, 5) * 32767).astype(np.int16),
+        'silence': np.zeros(40_000, np.int16),
+    }[kind]
+    data = Unsigned(audio.EncodeFlac(samples, 8000))
+    np.testing.assert_array_equal(audio.Decode(data, 'x')[1] * 32768, samples)
+    for lost in (1, 2, 3, 7, 100):
+        Refused(data[:-lost], 'cut short or damaged', num_samples=40_000)
+    Refused(data + b'\1', 'does not end with a whole FLAC frame')
+
+
+class Counting(list):
+    """A table that counts how often it is looked into."""
+
+    looks = 0
+
+    def __getitem__(self, index):
+        self.looks += 1
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize('body', ['frames', 'begins'])
+def test_the_end_of_a_long_flac_that_is_cut_is_looked_at_once(monkeypatch, body):
+    """Not once for each place where a frame may begin."""
+    noise = np.random.RandomState(0).randint(-9999, 9999, 40_000).astype(np.int16)
+    data = Unsigned(audio.EncodeFlac(noise, 8000))
+    if body == 'frames':
+        frames = data[data.index(b'\xff\xf8') :]
+        long = data + frames * (4_000_000 // len(frames)) + frames[:-9]
+    else:
+        long = data + b'\xff\xf8' * 2_000_000
+    table = Counting(audio._BACK)
+    monkeypatch.setattr(audio, '_BACK', table)
+    Refused(long, 'does not end with a whole FLAC frame')
+    assert 1000 < table.looks <= 1 << 16
+
+
 @pytest.mark.parametrize(
     ('data', 'reason'),
     [

@@ -353,12 +353,51 @@ def test_a_disk_that_does_not_answer(tmp_path, monkeypatch):
         lines.Get(0)
 
 
-@pytest.mark.parametrize('kind', ['lines', 'records', 'speech', 'mixed'])
+@pytest.mark.parametrize('keeps', [True, False])
+@pytest.mark.parametrize('fails', [1, 2])
+def test_a_disk_that_does_not_answer_while_tokens_are_counted(
+    data_folder, monkeypatch, keeps, fails
+):
+    """What is read at the second try is served; what is not is counted, whatever a third gives."""
+    WriteLines(data_folder)
+    monkeypatch.setattr(text.ParallelTextInput, '_keeps_counts', keeps)
+    wanted = Take(Text('lines').Instantiate(), train=False)
+    shutil.rmtree(os.path.join(os.environ['LINGVO_LITE_CACHE'], 'tokens'), ignore_errors=True)
+    get, left = pairs.LinePairs.Get, [fails]
+
+    def FailAtFirst(self, index):
+        if index == 7 and left[0]:
+            left[0] -= 1
+            raise source.BadRecordError('train.en, line 8: it cannot be read: Stale file handle.')
+        return get(self, index)
+
+    monkeypatch.setattr(pairs.LinePairs, 'Get', FailAtFirst)
+    if fails == 1:
+        inputs = Text('lines').Instantiate()
+        found = Take(inputs, train=False)
+        assert not left[0] and not inputs.BadIds() and len(found) == len(wanted)
+        for one, other in zip(found, wanted):
+            for a, b in zip(one.replicas[0].Flatten(), other.replicas[0].Flatten()):
+                np.testing.assert_array_equal(a, b)
+    else:
+        assert 'line 8: it cannot be read' in Refused(Text('lines'))
+        left[0] = fails
+        shutil.rmtree(os.path.join(os.environ['LINGVO_LITE_CACHE'], 'tokens'), ignore_errors=True)
+        Served(Text('lines'), [7])
+        Served(Text('lines'), [])  # nothing of it was kept
+
+
+@pytest.mark.parametrize('kind', ['lines', 'records', 'speech', 'mixed', 'manifest', 'lengths'])
 def test_data_that_changed_between_two_runs_are_refused(data_folder, kind):
     WriteLines(data_folder)
     WriteRecords(data_folder)
     WriteSpeech(data_folder)
-    p = Speech() if kind == 'speech' else Text('lines' if kind == 'mixed' else kind)
+    columns = ('file', 'transcript', 'samples', 'sample_rate')[: 2 if kind == 'lengths' else 4]
+    WriteFiles(data_folder, columns)
+    if kind in ('speech', 'manifest', 'lengths'):
+        p = Speech() if kind == 'speech' else Speech(file_pattern='', manifest='all.tsv')
+    else:
+        p = Text('lines' if kind == 'mixed' else kind)
     if kind == 'mixed':
         p = mixing.MixedInput.Params().Set(inputs=[p, Text('records')], weights=[1, 1])
     state = json.loads(json.dumps(Take(p.Instantiate(), 2)[1].state))
@@ -371,11 +410,35 @@ def test_data_that_changed_between_two_runs_are_refused(data_folder, kind):
     WriteRecords(data_folder, [pairs.EncodePair(*pair) for pair in other])
     TONES[0][0] += 1
     WriteSpeech(data_folder)
+    WriteFiles(data_folder, columns)
     with pytest.raises(ValueError, match='the data have changed since .*Bring the files back') as e:
         Take(p.Instantiate(), 3, start=state)
     assert {'lines': 'train.en | ', 'records': 'train-00000', 'speech': 'speech-00000', 'mixed':
-            'train.de or '}[kind] in str(e.value)  # fmt: skip
+            'train.de or '}.get(kind, 'all.tsv') in str(e.value)  # fmt: skip
     assert Take(p.Instantiate(), 3)[2].index == 2
+
+
+def test_the_files_of_a_manifest_are_known_by_their_bytes_wherever_they_lie(
+    data_folder, tmp_path_factory, monkeypatch
+):
+    def Fingerprint(folder=data_folder):
+        return utterances.ManifestUtterances(str(folder / 'all.tsv')).Fingerprint()
+
+    WriteFiles(data_folder)
+    first = Fingerprint()
+    os.utime(data_folder / '7.wav', (1, 1))
+    assert Fingerprint() == first
+    asked = []
+    read = manifests._HashOrNone
+    monkeypatch.setattr(manifests, '_HashOrNone', lambda path: asked.append(path) or read(path))
+    assert Fingerprint() == first and not asked  # what lies as it lay is not read again
+    copy = tmp_path_factory.mktemp('copy')
+    shutil.copytree(data_folder, copy, dirs_exist_ok=True)
+    assert Fingerprint(copy) == first and len(asked) == 10
+    (data_folder / '7.wav').unlink()
+    assert Fingerprint() != first
+    WriteFiles(data_folder)
+    assert Fingerprint() == first
 
 
 def test_a_record_that_was_repaired_is_served_again(data_folder):
@@ -427,6 +490,37 @@ def test_a_bad_audio_file_of_a_manifest(data_folder, damage, lengths):
     Served(p, [7])
     (data_folder / '7.wav').write_bytes(audio.EncodeWav(TONES[7], RATE))
     Served(p, [])
+
+
+@pytest.mark.parametrize('lengths', [True, False])
+def test_an_audio_file_that_could_not_be_read_is_tried_again(data_folder, monkeypatch, lengths):
+    """With the rights that it lacked it has the size and the time that it had before."""
+    WriteFiles(data_folder, ('file', 'transcript', 'samples', 'sample_rate')[: 4 if lengths else 2])
+    p = Speech(file_pattern='', manifest='all.tsv')
+
+    def Deny(name, *args, **kwargs):
+        if str(name).endswith('/7.wav'):
+            raise PermissionError(13, 'Permission denied')
+        return open(name, *args, **kwargs)
+
+    for module in (audio, manifests, utterances):
+        monkeypatch.setattr(module, 'open', Deny, raising=False)
+    for _ in range(2):
+        said = Refused(p)
+        assert '7.wav' in said and 'line 9' in said and 'Permission denied. ' in said
+    Served(p, [7])
+    denied = utterances.ManifestUtterances(str(data_folder / 'all.tsv')).Fingerprint()
+    for module in (audio, manifests, utterances):
+        monkeypatch.delattr(module, 'open')
+    Served(p, [])
+    whole = utterances.ManifestUtterances(str(data_folder / 'all.tsv'))
+    assert whole.Fingerprint() != denied
+    # From here on it is known with the others.
+    monkeypatch.setattr(manifests, '_Each', lambda files, ask: [ask(path) for path in files])
+    for name in ('_LengthOrNone', '_HashOrNone'):
+        monkeypatch.setattr(manifests, name, lambda path: pytest.fail(f'{path} is read again'))
+    again = utterances.ManifestUtterances(str(data_folder / 'all.tsv'))
+    assert again.Fingerprint() == whole.Fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -160,6 +161,25 @@ def test_training_stops_when_the_score_no_longer_improves(tmp_path, capfd):
     # It was no accident that it ended there: starting it again changes nothing.
     assert train(run, *flags, '--set=task.train.early_stop_window=10') == 0
     assert steps_of(run)[-1] == 15
+
+
+def test_where_a_trainer_was_stopped_does_not_decide_what_is_scored(tmp_path, monkeypatch):
+    run = tmp_path / 'run'
+    flags = ['--eval=Dev', '--set=task.eval.best_metric=eval_dev/examples', GREEDY]
+    flags.append('--set=task.train.early_stop_window=10')
+    add, count = interval.Interval.Add, itertools.count(1)
+
+    def Add(self, *args):
+        if next(count) == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return add(self, *args)
+
+    monkeypatch.setattr(interval.Interval, 'Add', Add)
+    assert train(run, *flags) == 143
+    monkeypatch.undo()
+    assert steps_of(run) == [5, 7]
+    assert train(run, *flags) == 0
+    assert [line['step'] for line in lines(run, 'eval_dev')] == [5, 10, 15]
 
 
 def test_a_training_that_diverges_stops_and_says_where(tmp_path, capfd):

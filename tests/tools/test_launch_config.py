@@ -7,6 +7,7 @@ import pathlib
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 
@@ -144,38 +145,92 @@ def test_one_worker_takes_what_it_finds(make):
         assert '--strategy' not in text and 'trainer' in text
 
 
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """Programs of Slurm's names that note how they were called; srun ends with $CODE."""
-    for name in ('srun', 'scontrol'):
-        program = tmp_path / 'bin' / name
-        program.parent.mkdir(exist_ok=True)
-        end = 'exit $CODE' if name == 'srun' else 'exit 0'
-        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/{name}\n{end}\n')
-        program.chmod(0o755)
-    monkeypatch.setenv('PATH', f'{tmp_path}/bin:/usr/bin:/bin')
+# As Slurm's: labels the output of all tasks, says on stderr how each ended that did not end with 0,
+# and returns the highest code, but 128 + the highest signal if there is one.
+_SRUN = """#!{python} -S
+import json, os, signal, subprocess, sys
+words = sys.argv[1:]
+with open('{calls}/srun', 'w') as file:
+    json.dump(words, file)
+command = words[next(n for n, word in enumerate(words) if word[0] != '-') :]
+highest = {{False: 0, True: 0}}
+for task in range(len(os.environ['CODES'].split())):
+    ended = subprocess.run(
+        command,
+        env={{**os.environ, 'SLURM_PROCID': str(task)}},
+        capture_output=True,
+        text=True,
+    )
+    for source, target in ((ended.stdout, sys.stdout), (ended.stderr, sys.stderr)):
+        for line in source.splitlines():
+            print(f'{{task}}: {{line}}', file=target)
+    code = abs(ended.returncode)
+    killed = ended.returncode < 0
+    how = signal.strsignal(code) if killed else f'Exited with exit code {{code}}'
+    if code:
+        print(f'srun: error: n{{task}}: task {{task}}: {{how}}', file=sys.stderr)
+    highest[killed] = max(highest[killed], code)
+sys.exit(128 + highest[True] if highest[True] else highest[False])
+"""
+_TRAINER = """#!/bin/sh
+echo steps
+echo 'srun: error: n1: task 1: Exited with exit code 1' >&2
+shift $#
+set -- $CODES
+shift $SLURM_PROCID
+case $1 in -*) kill $1 $$; esac
+exit $1
+"""
+_SCONTROL = '#!/bin/sh\nprintf "%s\\n" "$@" > {calls}/scontrol\n'
 
-    def Run(script, code, **environment):
-        for name in ('srun', 'scontrol'):
-            (tmp_path / name).unlink(missing_ok=True)
-        found = subprocess.run(
-            ['bash', '-c', script],
-            env={
-                'PATH': f'{tmp_path}/bin:/usr/bin:/bin',
-                'CODE': str(code),
-                'SLURM_JOB_ID': '17',
-                'SLURM_CPUS_PER_TASK': '4',
-                **environment,
-            },
-            capture_output=True,
-            text=True,
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Run(script, codes): (exit code, words of srun, words of scontrol or None).
+
+    Programs of Slurm's names start a trainer for each of the codes, which ends with it, or by
+    signal n if it is -n.
+    """
+    programs = {'srun': _SRUN, 'trainer': _TRAINER, 'scontrol': _SCONTROL}
+    (tmp_path / 'bin').mkdir()
+    for name, text in programs.items():
+        program = tmp_path / 'bin' / name
+        # only the templates have places to fill in
+        program.write_text(
+            text if name == 'trainer' else text.format(python=sys.executable, calls=tmp_path)
         )
-        assert not found.stderr
-        called = {
-            name: (tmp_path / name).read_text().splitlines() if (tmp_path / name).exists() else None
-            for name in ('srun', 'scontrol')
-        }
-        return found.returncode, called['srun'], called['scontrol']
+        program.chmod(0o755)
+
+    def Run(script, *codes, **environment):
+        requeued = tmp_path / 'scontrol'
+        requeued.unlink(missing_ok=True)
+        log = tmp_path / 'slurm-17.out'
+        log.write_text('The start before.\n')
+        with open(log, 'a') as file:  # as with --open-mode=append
+            code = subprocess.run(
+                ['bash', '-c', script],
+                env={
+                    'PATH': f'{tmp_path}/bin:/usr/bin:/bin',
+                    'CODES': ' '.join(map(str, codes)),
+                    'SLURM_JOB_ID': '17',
+                    'SLURM_CPUS_PER_TASK': '4',
+                    **environment,
+                },
+                stdout=file,
+                stderr=file,
+            ).returncode
+        lines = log.read_text().splitlines()
+        assert lines.pop(0) == 'The start before.'
+        for task in range(len(codes)):
+            said = [line for line in lines if line.startswith(f'{task}: ')]
+            assert sorted(line.split()[1] for line in said) == ['srun:', 'steps']
+        assert sum(line.startswith('srun: ') for line in lines) == sum(map(bool, codes))
+        assert len(lines) == 2 * len(codes) + sum(map(bool, codes))
+        return (
+            code,
+            json.loads((tmp_path / 'srun').read_text()),
+            requeued.read_text().splitlines() if requeued.exists() else None,
+        )
 
     return Run
 
@@ -206,12 +261,41 @@ def test_a_script_for_slurm(make, cluster, tmp_path):
     }
 
 
-def test_slurm_starts_again_what_was_stopped_and_nothing_else(make, cluster):
+@pytest.mark.parametrize(
+    ('codes', 'end'),
+    [
+        ((143, 143), 143),
+        ((-9, 138), 137),
+        ((138, 138), 138),
+        ((-14, -14), 142),
+        ((0, 138), 138),
+    ],
+)
+def test_slurm_starts_again_what_was_stopped_or_lost(make, cluster, codes, end):
+    _, script, _ = make(*SLURM)
+    assert cluster(script, *codes)[::2] == (end, ['requeue', '17'])
+
+
+@pytest.mark.parametrize(
+    ('codes', 'end'),
+    [
+        ((0, 0), 0),
+        ((130, 130), 130),
+        ((1, 138), 1),
+        ((138, 138, 2), 2),
+        ((1, -9), 1),  # srun kills, after --wait, who hangs
+        ((1, 143), 1),
+        ((-11, 138), 139),
+    ],
+)
+def test_slurm_does_not_start_again_what_would_fail_again(make, cluster, codes, end):
+    """Whatever the others end with."""
+    _, script, _ = make(*SLURM)
+    assert cluster(script, *codes)[::2] == (end, None)
+
+
+def test_slurm_starts_again_max_restarts_times(make, cluster):
     _, script, _ = make(*SLURM, '--max_restarts=2')
-    for code in (137, 138, 143):
-        assert cluster(script, code)[::2] == (code, ['requeue', '17'])
-    for code in (1, 2, 130):
-        assert cluster(script, code)[::2] == (code, None)
     assert cluster(script, 143, SLURM_RESTART_COUNT='1')[2] == ['requeue', '17']
     assert cluster(script, 143, SLURM_RESTART_COUNT='2')[2] is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,12 +18,12 @@ _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @contextlib.contextmanager
-def launched(*arguments):
+def launched(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
     """The launcher as a process; dead at the end."""
     process = subprocess.Popen(
         [sys.executable, '-m', 'lingvo_lite.tools.launch_local', *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
         text=True,
         # What nohup, or a shell's &, has this process ignore would be ignored below too.
         preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in _STOPS],
@@ -144,6 +145,66 @@ def test_signals_reach_all_workers_once_and_they_have_their_time(number, code):
         f'[{n}] {text}' for n in range(2) for text in (f'signal {seen}', 'saved')
     )
     assert process.returncode == code
+
+
+@pytest.mark.parametrize('stuck', [1, 2])
+@pytest.mark.parametrize(
+    ('first', 'second', 'code'),
+    [
+        (signal.SIGINT, signal.SIGINT, 130),
+        (signal.SIGTERM, signal.SIGTERM, 143),
+        (signal.SIGHUP, signal.SIGTERM, 143),
+    ],
+)
+def test_a_second_signal_ends_workers_that_do_not_react(first, second, code, stuck):
+    """As inside the constructor of TensorFlow's strategy; a worker that is not there yet stops."""
+    script = (
+        f'reaction = signal.SIG_IGN if me < {stuck} else lambda n, _: sys.exit(128 + n)\n'
+        'for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, reaction)\n'
+        "say(subprocess.Popen(['sleep', '60']).pid)\n"
+        'say(os.getpid())\n'
+        'time.sleep(60)'
+    )
+    with launched('-n', '2', '--grace=0', *worker(script)) as process:
+        pids = [int(line.split()[1]) for line in lines_until(process, 4)]
+        process.send_signal(first)
+        assert 'once more ends at once' in process.stderr.readline()
+        if stuck == 1:
+            assert f'worker 1 ended with exit code {code}' in process.stderr.readline()
+        process.send_signal(second)
+        _, error = process.communicate(timeout=20)
+        names = ', '.join(f'worker {n}' for n in range(stuck))
+        assert (process.returncode, error) == (code, f'launch_local: killing at once: {names}\n')
+        assert gone(pids)
+
+
+def test_a_terminal_that_closes_and_says_so_twice_leaves_workers_their_time(tmp_path):
+    script = (
+        'def Stop(*_):\n'
+        f'    open("{tmp_path}/" + str(me), "w").close()\n'
+        '    time.sleep(0.5 + me)\n'
+        '    print("x" * 200_000, flush=True)\n'
+        f'    os.remove("{tmp_path}/" + str(me))\n'
+        '    sys.exit(143)\n'
+        'signal.signal(signal.SIGTERM, Stop)\n'
+        'say("ready")\n'
+        'time.sleep(60)'
+    )
+    ours, terminal = os.openpty()
+    with launched('-n', '2', *worker(script), stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        with open(ours, 'rb', closefd=False) as lines:
+            assert sorted(lines.readline() for _ in range(2)) == [
+                b'[0] ready\r\n',
+                b'[1] ready\r\n',
+            ]
+        os.close(ours)  # what is written to the terminal fails
+        process.send_signal(signal.SIGHUP)
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=20) == 143
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_worker_that_was_asked_to_stop_by_others_leaves_the_rest_their_time():

@@ -121,10 +121,18 @@ def OverflowParams():
 
 
 def OverflowBatch(worker, number):
-    """The batch of a worker; the second worker's third overflows float16, a third has no rows."""
-    batch = Batch(rows=4, seed=3 * number + worker, fill=2 * worker)
-    if (worker, number) == (1, 2):
-        batch.x[0] = 1e6
+    """The batch of a worker; two of three overflow float16 on one worker, which takes turns.
+
+    Number 3w + 1 overflows in the forward pass on worker w, and 3w + 2 in the gradient only. One
+    worker in three has no rows; that which overflows has no fill rows.
+    """
+    turn, overflow = divmod(number, 3)
+    batch = Batch(rows=4, seed=3 * number + worker, fill=2 * ((worker - turn) % 3))
+    if worker == turn and overflow:
+        if overflow == 1:
+            batch.x[0] = 1e6
+        else:
+            batch.y[0] = 1e15  # the loss is float32, so 1e30 is no overflow
     return batch
 
 
