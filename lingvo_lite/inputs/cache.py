@@ -4,6 +4,7 @@ It is LINGVO_LITE_CACHE, else ~/.cache/lingvo_lite. Nothing in it is needed: wha
 again. Names hold a hash of everything that the content depends on, so nothing in it goes stale.
 
     generated/…          data that a recipe makes (tasks/mt)
+    manifests/…          lengths and hashes of audio files (manifests.py)
     tokenizers/<hash>…   vocabularies trained at first use (tokenizers.py)
     tokens/<hash>.npz    token counts, and the ids of small sources (text.py)
     lines/<hash>.txt     .gz line files, unpacked for random access (source.py)
