@@ -200,7 +200,7 @@ def test_a_terminal_that_closes_and_says_so_twice_leaves_workers_their_time(tmp_
             ]
         os.close(ours)  # what is written to the terminal fails
         process.send_signal(signal.SIGHUP)
-        while len(list(tmp_path.iterdir())) < 2:
+        while len(list(tmp_path.iterdir())) < 2 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGHUP)
         assert process.wait(timeout=20) == 143
