@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 
 import pytest
+from job_runs import steps_of
 
 
 def chaos(tmp_path, *flags, timeout=1200):
@@ -30,6 +33,25 @@ def test_a_cluster_that_loses_a_worker_stops_and_goes_on(tmp_path):
     only = '--only=kill-step,term,stop-worker'
     code, table, log = chaos(tmp_path, '--faults=3', '--families=mt_2_workers', only)
     assert code == 0, table + log
+
+
+@pytest.mark.slow
+def test_a_training_whose_worker_is_killed_comes_to_its_end(environment, tmp_path):
+    run = tmp_path / 'run'
+    command = [sys.executable, '-m', 'lingvo_lite.tools.chaos.kill_workers', '--at=10,15']
+    command += ['--model=tiny_experiment.Digits', f'--logdir={run}', '--']
+    command += ['--set=task.train.summary_interval_steps=1']
+    found = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    *kills, last = found.stdout.splitlines()
+    assert [re.search(r'worker \d killed', line)[0] for line in kills] == [
+        'worker 1 killed',
+        'worker 0 killed',
+    ]
+    assert last.endswith('the training is over') and steps_of(run)[-1] == 20
+    assert len(os.listdir(f'{run}.logs')) == 6
 
 
 def test_what_there_is_not_is_refused():
