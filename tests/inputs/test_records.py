@@ -160,7 +160,5 @@ def test_a_shard_that_is_missing_is_no_small_corpus(tmp_path):
     assert len(records.RecordSource(paths[:2])) < NUM  # a pattern for some of them
     for path in (paths[1], records.SidecarPath(paths[1])):
         os.remove(path)
-    with pytest.raises(
-        FileNotFoundError, match='train-00001-of-00003.* is missing, one of 3 '
-    ):
+    with pytest.raises(FileNotFoundError, match='train-00001-of-00003.* is missing, one of 3 '):
         records.RecordSource([paths[0], paths[2]])
