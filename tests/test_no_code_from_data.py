@@ -98,9 +98,9 @@ class _Hooks:
     current = None
 
 
-def _Audit(event, args):
-    if _Hooks.current is not None:
-        _Hooks.current(event, args)
+def _Audit(event, args, hooks=_Hooks):  # Python's globals are gone when it ends
+    if hooks.current is not None:
+        hooks.current(event, args)
 
 
 sys.addaudithook(_Audit)  # cannot be taken back, so it is one that does nothing outside `Quiet`
