@@ -11,7 +11,9 @@ from lingvo_lite.optim import optimizers, schedules
 from lingvo_lite.training import learner, precision
 
 # The layers that replicas share something of: batch norm, and what counts tokens or utterances.
-EQUAL = tiny_tasks.Marked(tiny_tasks.KINDS, fast=['asr.LibrispeechMini'])
+EQUAL = tiny_tasks.Marked(
+    tiny_tasks.KINDS, fast=['asr.LibrispeechMini', 'mt.NumbersEnDe', 'lm.LibrispeechChar']
+)
 SOME = ['asr.SpokenDigits', 'asr.SpokenDigitsLas', 'lm.LibrispeechChar', 'mt.NumbersEnDe']
 
 # The examples of each step. 7 are 2, 2, 2, 1 of four replicas; one leaves three of them empty.
