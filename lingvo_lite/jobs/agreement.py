@@ -16,7 +16,6 @@ from lingvo_lite import hyperparams
 from lingvo_lite.jobs import runtime
 
 _BITS = 16  # of a number at a time: float32 holds them exactly, and every device can add it
-_PARTS = 4
 
 
 def OnAny(devices: runtime.Runtime, mine: bool) -> bool:
@@ -37,16 +36,10 @@ def CheckSame(devices: runtime.Runtime, where: str, mine: Mapping[str, Any]) -> 
     Raises:
       hyperparams.ConfigError: on every worker, if it is not so.
     """
-    if devices.num_workers < 2:
-        return
     own = [_Parts(value) for value in mine.values()]
     flat = [float(part) for parts in own for part in parts]
-    chiefs = _Sum(devices, flat if devices.is_chief else [0.0] * len(flat))
-    differ = [
-        what
-        for i, (what, parts) in enumerate(zip(mine, own))
-        if list(parts) != chiefs[_PARTS * i : _PARTS * (i + 1)]
-    ]
+    chiefs = iter(_Sum(devices, flat if devices.is_chief else [0.0] * len(flat)))
+    differ = [what for what, parts in zip(mine, own) if parts != [next(chiefs) for _ in parts]]
     if OnAny(devices, bool(differ)):
         who = f'{" and ".join(differ)} of worker {devices.worker} are not those of worker 0'
         raise hyperparams.ConfigError(

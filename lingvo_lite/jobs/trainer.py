@@ -95,13 +95,14 @@ def Run(
         _log.info('%s', opening.BatchArithmetic(inputs, devices, train.accumulation))
         _log.info('%s', opening.DeviceAndPrecision(devices, params.precision, train))
         training = Training(run, params.run, devices, end, stop, dog, lock)
-        held = {
-            'the params': params.run.ToText(),
-            'the vocabulary': inputs.Vocabulary(),
-            'the data': inputs.Fingerprint(),
-            'the checkpoints': training.position,
-        }
-        agreement.CheckSame(devices, run.path, held)
+        if devices.num_workers > 1:
+            held = {
+                'the params': params.run.ToText(),
+                'the vocabulary': inputs.Vocabulary(),
+                'the data': inputs.Fingerprint(),
+                'the checkpoints': training.position,
+            }
+            agreement.CheckSame(devices, run.path, held)
         if devices.is_chief:
             run.WriteParams(params.run, training.position.step)
             run.WriteVariables(table)

@@ -205,10 +205,11 @@ class _Loop:
         float_shared = _Floats(shared)
         float_inputs = _Floats(inputs)
         input_of = self._ProbeBack()
+        specs = dict(zip(self._names, self._products))
         # [..., m], the left side of each product
         sides = {
             name: tf.TensorSpec(product.shape[:-1] + weights[name].shape[-2:-1], product.dtype)
-            for name, product in zip(self._names, self._products)
+            for name, product in specs.items()
         }
         own_left = [name for name in self._names if self._state_of[name] is None]
         own_right = [name for name in self._names if input_of[name] is None]
@@ -235,7 +236,6 @@ class _Loop:
             rights = _Write(rights, t, [right[name] for name in own_right])
             return n + 1, d_state, d_shared, d_inputs, lefts, rights
 
-        d_products = dict(zip(self._names, self._products))
         _, d_state, d_shared, d_inputs, lefts, rights = self._While(
             Body,
             (
@@ -244,7 +244,7 @@ class _Loop:
                 [tf.zeros_like(s, tf.float32) for s in float_shared],
                 self._NewArrays([tf.TensorSpec(x.shape[1:], x.dtype) for x in float_inputs]),
                 self._NewArrays([sides[name] for name in own_left]),
-                self._NewArrays([d_products[name] for name in own_right]),
+                self._NewArrays([specs[name] for name in own_right]),
             ),
         )
         d_inputs = [_Shaped(a.stack(), x) for a, x in zip(d_inputs, float_inputs)]
