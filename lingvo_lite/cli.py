@@ -113,9 +113,9 @@ def _SaysAll(error: Exception) -> bool:
     """Whether the message is what a user needs, and a stack trace would only hide it."""
     if os.environ.get('LINGVO_LITE_TRACEBACK') or 'tensorflow' not in sys.modules:
         return False
-    from lingvo_lite.jobs import failures
+    from lingvo_lite.jobs.faults import errors
 
-    return isinstance(error, failures.EXPECTED)
+    return isinstance(error, errors.EXPECTED)
 
 
 def _QuietTensorFlow() -> None:
@@ -320,7 +320,7 @@ def _RunDecoder(argv: list[str]) -> int:
             folder=flags.folder,
         )
     _Need(flags, 'model', 'logdir')
-    from lingvo_lite.jobs import own_input
+    from lingvo_lite.jobs.scoring import own_input
 
     return own_input.Run(
         flags.model,
@@ -342,9 +342,9 @@ def _Need(flags: argparse.Namespace, *names: str) -> None:
 
 
 def _Source(flags: argparse.Namespace) -> Any:
-    from lingvo_lite.jobs import configure
+    from lingvo_lite.jobs.config import job_params
 
-    return configure.Source(
+    return job_params.Source(
         settings=flags.set,
         params_file=flags.params_file,
         imports=flags.imports,
@@ -353,15 +353,15 @@ def _Source(flags: argparse.Namespace) -> Any:
 
 
 def _Device(flags: argparse.Namespace) -> Any:
-    from lingvo_lite.jobs import runtime
+    from lingvo_lite.jobs.devices import runtime
 
     return runtime.Wish(flags.strategy, flags.replicas, flags.threads)
 
 
 def _Choice(flags: argparse.Namespace) -> Any:
-    from lingvo_lite.jobs import choice
+    from lingvo_lite.jobs.scoring import weights
 
-    return choice.Choice(
+    return weights.Choice(
         checkpoints=[path for path in (flags.checkpoint or '').split(',') if path],
         average_last=flags.average_last,
         average_best=flags.average_best,
@@ -431,22 +431,22 @@ def _RunMain(argv: list[str]) -> int:
     if flags.command is None:
         parser.print_help()
         return CONFIG_ERROR
-    from lingvo_lite.jobs import configure, describe
+    from lingvo_lite.jobs.config import describe, job_params
 
-    configure.Import(flags.imports)
+    job_params.Import(flags.imports)
     if flags.command == 'list':
         return _List([flags.family] if flags.family else [])
     if flags.command == 'diff':
         print(describe.Diff(flags.a, flags.b), end='')
         return 0
     if flags.command == 'replay':
-        from lingvo_lite.jobs import replay
+        from lingvo_lite.jobs.faults import replay
 
-        own = configure.Source(imports=flags.imports, data_dir=flags.data_dir)
+        own = job_params.Source(imports=flags.imports, data_dir=flags.data_dir)
         return replay.Run(flags.run, flags.step, own, _Device(flags), sys.stdout, flags.pdb)
     source = _Source(flags)
     if flags.command == 'tune-batch':
-        from lingvo_lite.jobs import tune_batch
+        from lingvo_lite.jobs.devices import tune_batch
 
         return tune_batch.Run(
             flags.model, source, _Device(flags), sys.stdout, flags.limit, flags.buckets

@@ -206,12 +206,13 @@ def HeavyFloorOne(sources):
 
 
 def TensorFlowIo(sources):
-    """Imports of tensorflow_io outside inputs/audio.py."""
+    """Imports of tensorflow_io outside inputs/speech/audio.py."""
     return [
         f'{module}:{each.line} imports {each.target}'
         for module, found in _Imports(sources).items()
         for each in found
-        if each.target.split('.')[0] == 'tensorflow_io' and module != 'lingvo_lite.inputs.audio'
+        if each.target.split('.')[0] == 'tensorflow_io'
+        and module != 'lingvo_lite.inputs.speech.audio'
     ]
 
 
@@ -256,7 +257,7 @@ RULES = {
     AbsoluteSiblings: {'lingvo_lite.tasks.mt.model': 'from lingvo_lite.tasks.mt import input'},
     ImportsOfTesting: {'lingvo_lite.tools.bench': 'from lingvo_lite.testing import golden'},
     HeavyFloorOne: {'lingvo_lite.registry': 'def F():\n  import tensorflow as tf'},
-    TensorFlowIo: {'lingvo_lite.inputs.text': 'import tensorflow_io as tfio'},
+    TensorFlowIo: {'lingvo_lite.inputs.text.parallel': 'import tensorflow_io as tfio'},
     NamesOfNothing: {'lingvo_lite.layers.conv_utils': ''},
     Circles: {
         'lingvo_lite.jobs.a': 'from lingvo_lite.jobs import b',

@@ -14,27 +14,16 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from lingvo_lite.inputs import (
-    audio,
-    audio_headers,
-    examples,
-    manifests,
-    pairs,
-    pipeline,
-    records,
-    source,
-    speech,
-    text,
-    tokenizers,
-    utterances,
-)
+from lingvo_lite.inputs import examples, pipeline, records, source
+from lingvo_lite.inputs.speech import audio, audio_headers, manifests, transcribed, utterances
+from lingvo_lite.inputs.text import pairs, parallel, tokenizers
 from lingvo_lite.testing import fuzz
 
 RATE = 8000
 NUM = 9
 TEXTS = [(f'the old man x{"x" * i}', f'der Mann {i}\u00fc') for i in range(NUM)]
 TONES = [(np.sin(np.arange(700 + 50 * i) * 0.1) * 9000).astype(np.int16) for i in range(NUM)]
-MP3 = pathlib.Path(__file__).parent / 'inputs' / 'mp3'
+MP3 = pathlib.Path(__file__).parent / 'inputs' / 'speech' / 'mp3'
 MODEL_SIZE = 40
 
 
@@ -110,12 +99,12 @@ def Delivered(params):
 
 
 def Pairs(**values):
-    p = text.ParallelTextInput.Params().Set(batch_size=4, file_pattern=Shard('pairs'))
+    p = parallel.ParallelTextInput.Params().Set(batch_size=4, file_pattern=Shard('pairs'))
     return p.Set(**values)
 
 
 def Spoken(**values):
-    p = speech.SpeechInput.Params().Set(batch_size=4, sample_rate=RATE)
+    p = transcribed.SpeechInput.Params().Set(batch_size=4, sample_rate=RATE)
     return p.Set(**(values or {'file_pattern': Shard('spoken')}))
 
 
@@ -308,7 +297,7 @@ def test_any_lines(lines, end, kind):
         column = [pair[side].replace(b'\n', b'') for pair in lines]
         Put(name, b'\n'.join(column) + (b'\n' if end or not column[-1] else b''))
     Put('whole.model', Whole('x.model'))
-    p = text.ParallelTextInput.Params().Set(batch_size=2, source_file='t.a', target_file='t.b')
+    p = parallel.ParallelTextInput.Params().Set(batch_size=2, source_file='t.a', target_file='t.b')
     with fuzz.Documented(ValueError):
         found = Delivered(p.Set(tokenizer=TOKENIZERS[kind]()))
         for i, pair in enumerate(lines):

@@ -19,20 +19,14 @@ import numpy as np
 import pytest
 
 from lingvo_lite import experiment, hyperparams, literals, overrides, registry
-from lingvo_lite.inputs import (
-    examples,
-    manifests,
-    pairs,
-    records,
-    source,
-    speech,
-    text,
-    tokenizers,
-    utterances,
-)
-from lingvo_lite.jobs import configure, describe, restore
-from lingvo_lite.runs import best, checkpoint_files, checkpoints, metrics_log, rundir
-from lingvo_lite.training import first_bad_layer
+from lingvo_lite.inputs import examples, records, source
+from lingvo_lite.inputs.speech import manifests, transcribed, utterances
+from lingvo_lite.inputs.text import pairs, parallel, tokenizers
+from lingvo_lite.jobs import restore
+from lingvo_lite.jobs.config import describe, job_params
+from lingvo_lite.runs import metrics_log, rundir
+from lingvo_lite.runs.checkpoints import best, files, tensors
+from lingvo_lite.training.debugging import first_bad_layer
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODEL = 'mt.NumbersEnDe'
@@ -217,21 +211,21 @@ def test_a_log_directory(params, tmp_path):
     pathlib.Path(run.best, 'score.json').write_bytes(PICKLE)
     with Refused(ValueError):
         best.ListBest(run.best)
-    prefix = checkpoint_files.PrefixOf(run.train, 7)
+    prefix = files.PrefixOf(run.train, 7)
     for ending in ('.index', '.data-00000-of-00001'):
         pathlib.Path(prefix + ending).write_bytes(PICKLE)
-    with Refused(checkpoints.CorruptError):
-        checkpoints.Restore(prefix, ['w'])
+    with Refused(tensors.CorruptError):
+        tensors.Restore(prefix, ['w'])
 
 
 def test_the_position_in_the_input(params, tmp_path):
     run = rundir.RunDir(str(tmp_path))
     run.Create(run.train)
-    prefix = checkpoint_files.PrefixOf(run.train, 7)
+    prefix = files.PrefixOf(run.train, 7)
     learner = types.SimpleNamespace(State=dict)
     for written in (PICKLE, b'[1]', *(each.encode() for each in TEXTS)):
-        checkpoints.Save(prefix, {restore.INPUT_STATE: written})
-        with Refused(checkpoints.CorruptError):
+        tensors.Save(prefix, {restore.INPUT_STATE: written})
+        with Refused(tensors.CorruptError):
             restore.RestoreUpTo(run, learner, 7)
     inputs = params.Copy().input.Instantiate()
     for written in TEXTS:
@@ -294,7 +288,7 @@ def test_records_and_sidecars(data):
 
 def test_text_is_text(data):
     (data / 'a.en').write_text('\n'.join(TEXTS))
-    p = text.SourceTextInput.Params().Set(batch_size=4, source_file=str(data / 'a.en'))
+    p = parallel.SourceTextInput.Params().Set(batch_size=4, source_file=str(data / 'a.en'))
     with Quiet():
         inputs = p.Instantiate()
         list(inputs.Batches(train=False))
@@ -305,7 +299,7 @@ def test_manifests_and_audio(data):
     for file in ('| true', '$(true)', '../../../../bin/true', '/bin/true', 'http://x/y.wav', '`x`'):
         manifests.Write(str(data / 'm.tsv'), [(file, 'a')], ('file', 'transcript'))
         with Refused(source.BadRecordError):
-            speech.SpeechInput.Params().Set(manifest='m.tsv', batch_size=1).Instantiate()
+            transcribed.SpeechInput.Params().Set(manifest='m.tsv', batch_size=1).Instantiate()
     (data / 'x.wav').write_bytes(PICKLE)
     with Refused(source.BadRecordError):
         held = source.MemorySource([str(data / 'x.wav')])
@@ -319,7 +313,9 @@ def test_tokenizer_models_and_the_cache(data):
         p.Instantiate()
     for name, lines in (('a.en', 'one\ntwo\n'), ('a.de', 'eins\nzwei\n')):
         (data / name).write_text(lines)
-    p = text.ParallelTextInput.Params().Set(batch_size=2, source_file='a.en', target_file='a.de')
+    p = parallel.ParallelTextInput.Params().Set(
+        batch_size=2, source_file='a.en', target_file='a.de'
+    )
     list(p.Instantiate().Batches(train=False))
     (table,) = (data / 'cache' / 'tokens').glob('*.npz')
     for write in (lambda: Npz(table, counts=EVIL), lambda: table.write_bytes(PICKLE)):
@@ -350,7 +346,7 @@ def test_only_model_and_import_import_modules(tmp_path, monkeypatch):
     with Refused(literals.LiteralError):
         literals.Parse("type('victim.Layer')")
     assert 'victim' not in sys.modules
-    configure.Import(['victim'])
+    job_params.Import(['victim'])
     overrides.Apply(params.Copy(), ['task.encoder=victim.Layer'])
     del sys.modules['victim']
 
@@ -372,7 +368,7 @@ MODULES = {
 METHODS = {('os', 'system'), ('os', 'popen'), ('os', 'execv'), ('os', 'execvp')}
 IMPORTERS = {  # who may import by name: the registry, --import, and the list of layers of the tests
     'lingvo_lite/registry.py',
-    'lingvo_lite/jobs/configure.py',
+    'lingvo_lite/jobs/config/job_params.py',
     'lingvo_lite/testing/layer_cases.py',
 }
 RUNNERS = {'tools/chaos/processes.py'}  # runs lingvo_lite.cli, and nothing else

@@ -15,7 +15,9 @@ import pytest
 
 from lingvo_lite import cli, registry
 from lingvo_lite.inputs import source
-from lingvo_lite.jobs import configure, decoder, describe, evaler, own_input, trainer
+from lingvo_lite.jobs import decoder, evaler, trainer
+from lingvo_lite.jobs.config import describe, job_params
+from lingvo_lite.jobs.scoring import own_input
 from lingvo_lite.testing import fake_data
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -95,9 +97,9 @@ def CheckJob(job, words, monkeypatch):
 
     def Run(model, logdir, dataset=None, **kwargs):
         del logdir
-        cls = configure.Experiment(model, kwargs['source'])
-        params = configure.ForDataset(cls, dataset or 'Train', kwargs['source'])
-        configure.DryBuild(params)
+        cls = job_params.Experiment(model, kwargs['source'])
+        params = job_params.ForDataset(cls, dataset or 'Train', kwargs['source'])
+        job_params.DryBuild(params)
         for name in kwargs.get('eval_datasets', ()):
             cls.Dataset(name)
         seen.append(job)
@@ -120,9 +122,10 @@ def test_command(document, line, words, folder, monkeypatch, capsys):
     elif program == 'lingvo_lite':
         monkeypatch.setattr(describe, 'InspectInput', lambda model, *_: registry.Get(model))
         # These read a run, or data; what they do with the flags is tested elsewhere.
-        monkeypatch.setattr('lingvo_lite.jobs.replay.Run', lambda *_: 0)
+        monkeypatch.setattr('lingvo_lite.jobs.faults.replay.Run', lambda *_: 0)
         monkeypatch.setattr(
-            'lingvo_lite.jobs.tune_batch.Run', lambda model, *_: 0 if registry.Get(model) else 1
+            'lingvo_lite.jobs.devices.tune_batch.Run',
+            lambda model, *_: 0 if registry.Get(model) else 1,
         )
         assert cli.Main(rest) == 0, f'{where}: {capsys.readouterr().err}'
     elif program == 'bash':

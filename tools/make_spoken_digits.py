@@ -8,7 +8,7 @@ speed, a pitch and a gap between words that are drawn with a fixed seed; so the 
 espeak-ng and flac write the same files. No speaker is in two of the three sets.
 Pauses at both ends are cut. 8 kHz mono; the lower bits of the 16 are zero, which makes FLAC small:
 
-    train.tsv, dev.tsv, test.tsv    manifests (see inputs/manifests.py), with the column `voice`
+    train.tsv, dev.tsv, test.tsv    manifests (inputs/speech/manifests.py), with the column `voice`
     train/0000.flac, test/...       the audio; that of dev lies in train, with which it was drawn
     SOURCE.txt                   how it was made
 """
@@ -28,7 +28,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from lingvo_lite.inputs import audio, manifests
+from lingvo_lite.inputs.speech import audio, manifests
 
 DIGITS = 'zero one two three four five six seven eight nine'.split()
 MOST_DIGITS = 7

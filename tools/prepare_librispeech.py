@@ -40,7 +40,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 from lingvo_lite import __version__
-from lingvo_lite.inputs import audio, cache, records, source, utterances
+from lingvo_lite.inputs import cache, records, source
+from lingvo_lite.inputs.speech import audio, utterances
 from lingvo_lite.runs import locks, tables
 
 _VERSION = 1  # to be raised when other shards come out of the same files

@@ -33,7 +33,8 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from lingvo_lite import __version__
-from lingvo_lite.inputs import cache, pairs, records, tokenizers
+from lingvo_lite.inputs import cache, records
+from lingvo_lite.inputs.text import pairs, tokenizers
 from lingvo_lite.runs import locks, tables
 
 from . import pair_cleaning

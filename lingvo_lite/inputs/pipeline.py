@@ -20,13 +20,13 @@ import numpy as np
 from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
-from lingvo_lite.inputs import mixture, source
+from lingvo_lite.inputs import mixture_order, source
 from lingvo_lite.inputs import order as order_lib
 
 FILL = -1  # the id of a row that is there only to give all replicas the same number of rows
 _AHEAD = 8  # batches that are made ahead of the one in use
 
-AnyOrder = Union[order_lib.Order, mixture.Mixture]
+AnyOrder = Union[order_lib.Order, mixture_order.Mixture]
 
 
 class InputError(RuntimeError):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Optional
 
-from lingvo_lite.jobs import choice as choice_lib
-from lingvo_lite.jobs import configure, decoding, runtime, scoring
+from lingvo_lite.jobs.config import job_params
+from lingvo_lite.jobs.devices import runtime
+from lingvo_lite.jobs.scoring import decoding_pass, scorer, weights
 
 
 def Run(
     model: str,
     logdir: str,
     dataset: str,
-    source: configure.Source,
+    source: job_params.Source,
     device: runtime.Wish,
-    choice: choice_lib.Choice,
+    choice: weights.Choice,
     folder: Optional[str] = None,
 ) -> int:
-    """Writes RUN/decode_<dataset>. For the arguments see `scoring.Run`; returns the exit code."""
-    return scoring.Run(
-        decoding.DecodingPass, model, logdir, dataset, source, device, choice, folder
+    """Writes RUN/decode_<dataset>. For the arguments see `scorer.Run`; returns the exit code."""
+    return scorer.Run(
+        decoding_pass.DecodingPass, model, logdir, dataset, source, device, choice, folder
     )

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
 
-from lingvo_lite.runs import checkpoint_files, checkpoints, rundir
+from lingvo_lite.runs import rundir
+from lingvo_lite.runs.checkpoints import files, tensors
 
 _log = logging.getLogger(__name__)
 INPUT_STATE = '.input_state'
@@ -29,12 +30,12 @@ class Position(NamedTuple):
 
 def HasCheckpoint(run: rundir.RunDir) -> bool:
     """Whether the run has anything to go on from."""
-    return checkpoint_files.Latest(run.train) is not None
+    return files.Latest(run.train) is not None
 
 
 def PrefixOf(run: rundir.RunDir, step: int) -> str:
     """The checkpoint that the trainer writes at a step."""
-    return checkpoint_files.PrefixOf(run.train, step)
+    return files.PrefixOf(run.train, step)
 
 
 def Restore(run: rundir.RunDir, learner: Any, is_chief: bool) -> Optional[Position]:
@@ -49,11 +50,11 @@ def Restore(run: rundir.RunDir, learner: Any, is_chief: bool) -> Optional[Positi
       None if the run has no checkpoint.
 
     Raises:
-      checkpoints.MismatchError: with a table, if the checkpoint is of another model.
-      checkpoints.CorruptError: if there are checkpoints but none can be read.
+      tensors.MismatchError: with a table, if the checkpoint is of another model.
+      tensors.CorruptError: if there are checkpoints but none can be read.
     """
     state = learner.State()
-    found = checkpoints.RestoreNewest(
+    found = tensors.RestoreNewest(
         run.train, lambda prefix: _FromPrefix(prefix, state), set_aside=is_chief
     )
     if found is None:
@@ -72,17 +73,17 @@ def RestoreUpTo(run: rundir.RunDir, learner: Any, step: int) -> Position:
       step: the largest number of steps done.
 
     Raises:
-      checkpoints.MismatchError: with a table, if the checkpoint is of another model.
-      checkpoints.CorruptError: if there are such checkpoints but none can be read.
+      tensors.MismatchError: with a table, if the checkpoint is of another model.
+      tensors.CorruptError: if there are such checkpoints but none can be read.
     """
     state = learner.State()
     damaged = None
-    for checkpoint in reversed(checkpoint_files.List(run.train)):
+    for checkpoint in reversed(files.List(run.train)):
         if checkpoint.step > step:
             continue
         try:
             input_state = _FromPrefix(checkpoint.prefix, state)
-        except checkpoints.CorruptError as error:
+        except tensors.CorruptError as error:
             _log.warning('%s Trying the one before it.', error)
             damaged = error
             continue
@@ -100,12 +101,12 @@ def ToSave(learner: Any, input_state: dict[str, Any]) -> dict[str, Any]:
 
 def _FromPrefix(prefix: str, state: Mapping[str, tf.Variable]) -> dict[str, Any]:
     """Assigns the state; returns that of the input."""
-    checkpoints.RestoreInto(prefix, state)
-    text = checkpoints.Restore(prefix, [INPUT_STATE])[INPUT_STATE]
+    tensors.RestoreInto(prefix, state)
+    text = tensors.Restore(prefix, [INPUT_STATE])[INPUT_STATE]
     try:
         found = json.loads(text.decode('utf-8'))
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise checkpoints.CorruptError(prefix, f'{INPUT_STATE} is no position in an input')
+        raise tensors.CorruptError(prefix, f'{INPUT_STATE} is no position in an input')
     return found

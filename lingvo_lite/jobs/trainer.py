@@ -12,28 +12,17 @@ from typing import Any, Optional
 
 from lingvo_lite import hyperparams
 from lingvo_lite.inputs import pipeline
-from lingvo_lite.jobs import (
-    agreement,
-    choice,
-    configure,
-    console,
-    decoding,
-    ending,
-    evaluating,
-    interval,
-    memory,
-    mishaps,
-    opening,
-    profiling,
-    restore,
-    results,
-    runtime,
-    stopping,
-    summaries,
-    watchdog,
-)
-from lingvo_lite.runs import init_from, locks, metrics_log, rundir, saving
-from lingvo_lite.training import first_bad_layer, learner
+from lingvo_lite.jobs import restore, stop_criteria
+from lingvo_lite.jobs.config import job_params
+from lingvo_lite.jobs.devices import memory_probe, runtime, worker_agreement
+from lingvo_lite.jobs.faults import lost_resources, signals, watchdog
+from lingvo_lite.jobs.reporting import console, startup, step_metrics, tensorboard
+from lingvo_lite.jobs.reporting import profiler as profiler_lib
+from lingvo_lite.jobs.scoring import decoding_pass, evaluation_pass, score_folder, weights
+from lingvo_lite.runs import locks, metrics_log, rundir
+from lingvo_lite.runs.checkpoints import init_from, saver
+from lingvo_lite.training import learner
+from lingvo_lite.training.debugging import first_bad_layer
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +30,7 @@ _log = logging.getLogger(__name__)
 def Run(
     model: str,
     logdir: str,
-    source: configure.Source,
+    source: job_params.Source,
     device: runtime.Wish,
     eval_datasets: Sequence[str] = (),
     profile_steps: Optional[tuple[int, int]] = None,
@@ -63,28 +52,29 @@ def Run(
     Raises:
       hyperparams.ConfigError: before any device is touched, if something does not fit.
       first_bad_layer.NotFiniteError: if too many steps in a row had no finite gradients.
-      mishaps.LostWorkerError, mishaps.RemovedError: if another worker, or the log directory, goes.
+      lost_resources.LostWorkerError, lost_resources.RemovedError: if another worker, or the log
+        directory, goes.
     """
     console.SetUpLogging()
     run = rundir.RunDir(logdir)
-    cls = configure.Experiment(model, source)
-    params = configure.ForTrainer(cls, source, eval_datasets, run)
-    table = opening.VariableTable(configure.DryBuild(params.run))
-    end = ending.Ending(run, params.run.task)
-    inputs = configure.BuildInput(params.run.input, train=True)
+    cls = job_params.Experiment(model, source)
+    params = job_params.ForTrainer(cls, source, eval_datasets, run)
+    table = startup.VariableTable(job_params.DryBuild(params.run))
+    end = stop_criteria.Ending(run, params.run.task)
+    inputs = job_params.BuildInput(params.run.input, train=True)
     run.CheckVocabulary(inputs.Vocabulary())
-    scored = {name: configure.BuildInput(p, train=False) for name, p in params.inputs.items()}
+    scored = {name: job_params.BuildInput(p, train=False) for name, p in params.inputs.items()}
     train = params.run.task.train
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(stopping.StopRequest('Saving, then ending'))
+        stop = stack.enter_context(signals.StopRequest('Saving, then ending'))
         dog = stack.enter_context(watchdog.Watchdog(train.watchdog_seconds))
         devices = runtime.Start(device, train.deterministic_ops, exchange=train.communication)
         stop.TakeBack()
         lock = None
         if devices.is_chief:
             lock = stack.enter_context(run.Lock(run.train, 'trainer'))
-            stack.enter_context(mishaps.LogDirectory(run, run.train))
-        stack.enter_context(mishaps.Cluster(devices.num_workers))
+            stack.enter_context(lost_resources.LogDirectory(run, run.train))
+        stack.enter_context(lost_resources.Cluster(devices.num_workers))
         if scored and devices.num_workers > 1:
             raise hyperparams.ConfigError(
                 '--eval works in one process; on several workers start an evaler and a decoder.'
@@ -92,8 +82,8 @@ def Run(
         _log.info('%s in %s', params.run.model, run.path)
         for line in table.split('\n'):
             _log.info('%s', line)
-        _log.info('%s', opening.BatchArithmetic(inputs, devices, train.accumulation))
-        _log.info('%s', opening.DeviceAndPrecision(devices, params.precision, train))
+        _log.info('%s', startup.BatchArithmetic(inputs, devices, train.accumulation))
+        _log.info('%s', startup.DeviceAndPrecision(devices, params.precision, train))
         training = Training(run, params.run, devices, end, stop, dog, lock)
         if devices.num_workers > 1:
             held = {
@@ -102,7 +92,7 @@ def Run(
                 'the data': inputs.Fingerprint(),
                 'the checkpoints': training.position,
             }
-            agreement.CheckSame(devices, run.path, held)
+            worker_agreement.CheckSame(devices, run.path, held)
         if devices.is_chief:
             run.WriteParams(params.run, training.position.step)
             run.WriteVariables(table)
@@ -129,8 +119,8 @@ class Training:
         run: rundir.RunDir,
         params: Any,
         devices: runtime.Runtime,
-        end: ending.Ending,
-        stop: stopping.StopRequest,
+        end: stop_criteria.Ending,
+        stop: signals.StopRequest,
         dog: watchdog.Watchdog,
         lock: Optional[locks.JobLock],
     ):
@@ -166,7 +156,7 @@ class Training:
         self._reached = self.position
         self._saved = self.position.step if restored else -1
         self._saver: Any = None
-        self._scorings: list[tuple[Any, results.Results]] = []
+        self._scorings: list[tuple[Any, score_folder.Results]] = []
         if devices.is_chief:
             self._OpenLogs()
 
@@ -178,14 +168,14 @@ class Training:
           params: the root Params with its input.
           inputs: the input.
         """
-        passes: list[Any] = [evaluating.EvaluationPass]
-        if decoding.CanDecode(self._task):
-            passes.append(decoding.DecodingPass)
+        passes: list[Any] = [evaluation_pass.EvaluationPass]
+        if decoding_pass.CanDecode(self._task):
+            passes.append(decoding_pass.DecodingPass)
         for make_pass in passes:
             folder = self._run.Folder(make_pass.job, dataset)
             self._locks.enter_context(self._run.Lock(folder, 'trainer'))
-            results.WriteParams(folder, params, choice.Choice().Describe(self._run))
-            kept = results.Results(folder, self._run, self._eval, self.position.step + 1)
+            score_folder.WriteParams(folder, params, weights.Choice().Describe(self._run))
+            kept = score_folder.Results(folder, self._run, self._eval, self.position.step + 1)
             kept.CutBackTo(self.position.step)
             scorer = make_pass(
                 self._task, self._devices, inputs, self._learner.Substitutes() or None
@@ -216,9 +206,9 @@ class Training:
             progress = stack.enter_context(console.Progress(step, last_step, _log))
             if reason is None:
                 feed = stack.enter_context(self._Feed(inputs, state))
-                profiler = profiling.Profiler(self._run.train, profile_steps)
+                profiler = profiler_lib.Profiler(self._run.train, profile_steps)
                 stack.callback(profiler.Close)
-                memory.TryLargest(self._learner, self._params, inputs, self._devices)
+                memory_probe.TryLargest(self._learner, self._params, inputs, self._devices)
                 step, state, reason = self._Loop(feed, step, state, progress, profiler)
             if state is not None:
                 self._Save(step, state)
@@ -234,7 +224,7 @@ class Training:
                 else:
                     _log.info('Stopped at step %d; everything is saved.', step)
             # Nobody leaves before the chief has saved: if it is killed, all have to start again.
-            agreement.OnAny(self._devices, False)
+            worker_agreement.OnAny(self._devices, False)
         return finished
 
     def _Feed(self, inputs: Any, state: Any) -> Any:
@@ -260,19 +250,19 @@ class Training:
         step: int,
         state: Any,
         progress: console.Progress,
-        profiler: profiling.Profiler,
+        profiler: profiler_lib.Profiler,
     ) -> tuple[int, Any, Optional[str]]:
         """Trains; returns (steps done, input state, reason to end or None if asked to stop)."""
         train = self._train
         reason: Optional[str] = None
-        numbers = interval.Interval()
+        numbers = step_metrics.Interval()
         # Looking at a step waits for the device, so not every step is looked at.
         check_every = min(train.summary_interval_steps, self._learner.check_every)
         for batch in self._Fed(feed):
             reason = self._end.ByEpochs(batch.epoch)
             if reason is not None:
                 break
-            with profiler.Step(step + 1), memory.Explained(self._params, batch.replicas):
+            with profiler.Step(step + 1), memory_probe.Explained(self._params, batch.replicas):
                 result = self._learner.TrainStep(batch.replicas)
             self._dog.Beat()
             step += 1
@@ -287,7 +277,7 @@ class Training:
                 self._CheckFinite(result, batch)
             if step % train.summary_interval_steps == 0:
                 self._Report(step, numbers, progress)
-                numbers = interval.Interval()
+                numbers = step_metrics.Interval()
             reason = self._end.BySteps(step)
             if step % train.save_interval_steps == 0:
                 self._Save(step, state)
@@ -328,7 +318,7 @@ class Training:
     def _AskedToStop(self, step: int, every: int) -> bool:
         """Whether to stop; on several workers asked every few steps only."""
         if self._devices.num_workers > 1:
-            if step % every or not agreement.OnAny(self._devices, self._stop.event.is_set()):
+            if step % every or not worker_agreement.OnAny(self._devices, self._stop.event.is_set()):
                 return False
             self._stop.Set()
         return self._stop.event.is_set()
@@ -336,11 +326,13 @@ class Training:
     def _NoLongerImproves(self, step: int) -> Optional[str]:
         """The chief's reason to end by scores, if it has one; the other workers believe it."""
         reason = self._end.ByScores(step) if self._devices.is_chief else None
-        if agreement.OnAny(self._devices, reason is not None):
+        if worker_agreement.OnAny(self._devices, reason is not None):
             return reason or 'the chief says so'
         return reason
 
-    def _Report(self, step: int, numbers: interval.Interval, progress: console.Progress) -> None:
+    def _Report(
+        self, step: int, numbers: step_metrics.Interval, progress: console.Progress
+    ) -> None:
         values = numbers.Summary()
         if self._lock is None:
             return
@@ -349,7 +341,7 @@ class Training:
         self._events.Scalars(step, values)
         self._events.Flush()
         end = 0 if self._train.max_epochs else self._train.max_steps
-        line = interval.Line(step, end, values)
+        line = step_metrics.Line(step, end, values)
         progress.Report(step, line, values['loss'], values['tokens_per_second'])
 
     def _Save(self, step: int, state: dict[str, Any]) -> None:
@@ -385,13 +377,13 @@ class Training:
         removed = self._metrics.CutBackTo(step)
         if removed:
             _log.info('%d lines of metrics behind step %d are dropped.', removed, step)
-        self._events = summaries.EventFile(run.train, purge_step=step + 1)
-        keep = saving.KeepPolicy(
+        self._events = tensorboard.EventFile(run.train, purge_step=step + 1)
+        keep = saver.KeepPolicy(
             last=self._train.save_max_to_keep,
             every_n_hours=self._train.save_keep_checkpoint_every_n_hours,
             protect=self._Unscored if self._eval.all_checkpoints else None,
         )
-        self._saver = saving.AsyncSaver(run.train, keep)
+        self._saver = saver.AsyncSaver(run.train, keep)
 
     def _Unscored(self, steps: list[int]) -> set[int]:
         """The checkpoints that the job of best_metric has still to score."""

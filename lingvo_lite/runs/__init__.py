@@ -1,0 +1,4 @@
+"""Log directories by path: params, metrics, locks; checkpoints below. Knows no task.
+
+The processes that read and write them are jobs/.
+"""

@@ -1,0 +1,1 @@
+"""What tests of layers and experiments share; nothing else may import it."""

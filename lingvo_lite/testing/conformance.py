@@ -20,7 +20,7 @@ import tensorflow as tf
 from lingvo_lite import step
 from lingvo_lite.layers import base, dropout
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.runs import checkpoints
+from lingvo_lite.runs.checkpoints import tensors
 from lingvo_lite.testing.layer_cases import CASES, LENGTHS, ZEROS, Batch, Case, Example
 
 _TOLERANCE = 1e-4
@@ -253,8 +253,8 @@ def CheckCheckpoint(subject: Subject) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         prefix = os.path.join(folder, 'ckpt-00000001')
-        checkpoints.Save(prefix, values)
-        checkpoints.RestoreInto(prefix, other.AllVariables())
+        tensors.Save(prefix, values)
+        tensors.RestoreInto(prefix, other.AllVariables())
     outputs = _Numpy(Infer(subject.case, other, subject.batch.Transform(tf.constant)))
     for name, wanted in subject.outputs.items():
         _Close(outputs[name], wanted, 1e-5, name)

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from lingvo_lite.inputs import audio, pairs, records, speech, text, tokenizers, utterances
+from lingvo_lite.inputs import records
+from lingvo_lite.inputs.speech import audio, transcribed, utterances
+from lingvo_lite.inputs.text import pairs, parallel, tokenizers
 
 _SYLLABLES = ('ka', 'lo', 'mi', 'su', 'te', 'ri', 'po', 'na')
 
@@ -86,11 +88,11 @@ def _VocabSize(task: Any) -> int:
 
 
 def _WriteDataset(name: str, params: Any, folder: Any, count: int, seed: int) -> None:
-    if issubclass(params.cls, text.ParallelTextInput):
+    if issubclass(params.cls, parallel.ParallelTextInput):
         _WritePairs(params, folder, SentencePairs(count, seed))
     elif 'file' in params:
         WriteLines(_Path(folder, params.file), [side for side, _ in SentencePairs(count, seed)])
-    elif 'file_pattern' in params and issubclass(params.cls, speech.SpeechInput):
+    elif 'file_pattern' in params and issubclass(params.cls, transcribed.SpeechInput):
         _WriteUtterances(params, folder, Utterances(count, params.sample_rate, seed))
     elif 'split' in params:
         _WriteCorpora(folder)

@@ -22,25 +22,19 @@ from lingvo_lite.layers import (
     attention,
     base,
     batch_norm,
-    conformer,
     conv,
-    conv_lstm,
-    ctc_loss,
-    dense_block,
     dropout,
     embedding,
     feedforward,
-    frontend,
     linear,
     norm,
     positions,
-    recurrent_attention,
-    rnn,
-    rnn_cells,
     softmax,
-    spec_augment,
     transformer,
 )
+from lingvo_lite.layers.recurrent import attention as recurrent_attention
+from lingvo_lite.layers.recurrent import cells, conv_lstm, rnn
+from lingvo_lite.layers.speech import conformer, ctc_loss, frontend, jasper_blocks, spec_augment
 from lingvo_lite.nested_map import NestedMap
 
 _DIM = 8
@@ -366,7 +360,7 @@ def _SpeechCases() -> list[Case]:
     sound = {'sample_rate': 1000.0, 'normalization': 'per_utterance'}
     mel = {**sound, 'num_bins': 4, 'upper_edge_hertz': 500.0, 'fft_size': 64}
     one = {'input_dim': _DIM, 'kernel_size': 3}
-    block = dense_block.DenseBlock.Params().Set(output_dim=6, kernel_size=3, activation='gelu')
+    block = jasper_blocks.DenseBlock.Params().Set(output_dim=6, kernel_size=3, activation='gelu')
     dense = block.Copy().Set(num_repeats=2, residual='dense')
     own = block.Copy().Set(num_repeats=2, residual='own', conv=conv.SeparableConv1D.Params())
     own.conv.use_bias = False
@@ -431,7 +425,7 @@ def _SpeechCases() -> list[Case]:
         Case('BatchNorm', batch_norm.BatchNorm.Params().Set(model_dim=_DIM), _OWN, _Encoder),
         Case(
             'ConvBlock',
-            dense_block.ConvBlock.Params().Set(
+            jasper_blocks.ConvBlock.Params().Set(
                 conv=conv.Conv2D.Params().Set(filter_shape=(3, 3, 2, 5), filter_stride=(2, 1)),
                 activation='gelu',
             ),
@@ -441,7 +435,7 @@ def _SpeechCases() -> list[Case]:
         Case('DenseBlock', block.Copy().Set(input_dim=_DIM, stride=2), _OWN, _Conv),
         Case(
             'DenseBlocks',
-            dense_block.DenseBlocks.Params().Set(input_dim=_DIM, blocks=[dense, dense, own]),
+            jasper_blocks.DenseBlocks.Params().Set(input_dim=_DIM, blocks=[dense, dense, own]),
             _OWN,
             _Conv,
         ),
@@ -472,9 +466,9 @@ def _SpeechCases() -> list[Case]:
 
 def _RecurrentCases() -> list[Case]:
     sizes = {'input_dim': _DIM, 'cell_dim': 6}
-    lstm = rnn_cells.LSTMCell.Params().Set(**sizes)
+    lstm = cells.LSTMCell.Params().Set(**sizes)
     special = lstm.Copy().Set(layer_norm=True, projection_dim=5, zoneout_prob=0.25)
-    gru = rnn_cells.GRUCell.Params().Set(**sizes)
+    gru = cells.GRUCell.Params().Set(**sizes)
     stack = {'input_dim': _DIM, 'num_layers': 2, 'cell.cell_dim': 6, 'dropout_prob': 0.25}
     attention = {'source_dim': _DIM, 'query_dim': _DIM, 'hidden_dim': 6}
     fields = {k: v for k, v in _BOTH.items() if k != 'paddings'}

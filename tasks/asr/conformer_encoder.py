@@ -7,7 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, conformer, conv, dropout, linear
+from lingvo_lite.layers import base, conv, dropout, linear
+from lingvo_lite.layers.speech import conformer
 from lingvo_lite.layers.template import handed
 
 _STRIDE = 2

@@ -8,9 +8,11 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.decoding import ctc, ctc_alignment, lm_fusion
+from lingvo_lite.decoding.ctc import alignment, search
+from lingvo_lite.decoding.language_models import fusion_params
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, ctc_loss, dense_block, linear
+from lingvo_lite.layers import base, linear
+from lingvo_lite.layers.speech import ctc_loss, jasper_blocks
 from lingvo_lite.layers.template import handed
 from lingvo_lite.nested_map import NestedMap
 
@@ -34,15 +36,15 @@ class CtcModel(recognizer.Recognizer):
     def Params(cls) -> Any:
         p = super().Params()
         p.Define('vocab_size', REQUIRED, 'Number of tokens.', type=int)
-        p.Define('encoder', dense_block.DenseBlocks.Params(), 'Encoder.', bound=base.BaseLayer)
+        p.Define('encoder', jasper_blocks.DenseBlocks.Params(), 'Encoder.', bound=base.BaseLayer)
         p.Define('logits', linear.Linear.Params(), 'From the encoder to the tokens.')
-        p.Define('search', ctc.CtcSearch.Params(), 'How texts are searched.')
+        p.Define('search', search.CtcSearch.Params(), 'How texts are searched.')
         return p
 
     @classmethod
     def Check(cls, p: Any) -> None:
         super().Check(p)
-        if lm_fusion.adds(p.fusion) and p.search.method == 'greedy':
+        if fusion_params.adds(p.fusion) and p.search.method == 'greedy':
             what = (
                 'a greedy search over CTC frames asks no language model and counts no words. Set '
                 'search.method=beam.'
@@ -92,13 +94,13 @@ class CtcModel(recognizer.Recognizer):
         )
 
     def Decode(self, batch: NestedMap, others: Sequence[CtcModel] = ()) -> NestedMap:
-        """Texts: ids, lengths, scores (see `ctc.CtcSearch.Decode`).
+        """Texts: ids, lengths, scores (see `search.CtcSearch.Decode`).
 
         With `others`, the probabilities of each frame are the mean of those of all models.
 
         Where time stamps are known, also
           first, last: int32 [batch, tokens], the frames in which each token of the best hypothesis
-            begins and ends (see `ctc_alignment.align`).
+            begins and ends (see `alignment.align`).
           duration_s: float32 [batch], length of the utterance in seconds.
         """
         fusion = self._Fusion()
@@ -112,7 +114,7 @@ class CtcModel(recognizer.Recognizer):
         if self.frame_s is not None:
             ids, lengths = hyps.ids[:, 0], hyps.lengths[:, 0]
             blank = self.params.search.blank_id
-            times = ctc_alignment.align(scores, predictions.paddings, ids, lengths, blank)
+            times = alignment.align(scores, predictions.paddings, ids, lengths, blank)
             hyps.first, hyps.last = times.first, times.last
             samples = tf.cast(batch.source.num_samples, tf.float32)
             hyps.duration_s = samples / self.params.frontend.sample_rate
@@ -138,7 +140,7 @@ class CtcModel(recognizer.Recognizer):
         ids = decoded.ids[0, : decoded.lengths[0]]
         # A model may have more tokens than the tokenizer.
         texts = [tokens[i] if i < len(tokens) else '\ufffd' for i in ids]
-        found = ctc_alignment.words(texts, decoded.first, decoded.last, self.frame_s)
+        found = alignment.words(texts, decoded.first, decoded.last, self.frame_s)
         end = float(decoded.duration_s)  # within the last frame
         return [
             {'word': w.text, 'start': round(w.start_s, 3), 'end': round(min(w.end_s, end), 3)}

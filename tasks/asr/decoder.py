@@ -8,16 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
-from lingvo_lite.layers import (
-    base,
-    dropout,
-    embedding,
-    recurrence,
-    recurrent_attention,
-    rnn_cells,
-    softmax,
-)
+from lingvo_lite.layers import base, dropout, embedding, softmax
 from lingvo_lite.layers.initializers import WeightInit
+from lingvo_lite.layers.recurrent import attention, cells, recurrence
 from lingvo_lite.layers.template import handed
 from lingvo_lite.nested_map import NestedMap
 
@@ -39,13 +32,13 @@ class AsrDecoder(base.BaseLayer):
         p.Define('vocab_size', 96, 'Number of tokens.')
         p.Define('emb_dim', 96, 'Size of the token embedding.')
         p.Define('emb', embedding.Embedding.Params(), 'Token embedding.', bound=base.BaseLayer)
-        p.Define('rnn_cell_tpl', rnn_cells.LSTMCell.Params(), 'Each cell.', bound=base.BaseLayer)
+        p.Define('rnn_cell_tpl', cells.LSTMCell.Params(), 'Each cell.', bound=base.BaseLayer)
         p.Define('rnn_cell_dim', 256, 'Size of each cell.')
         p.Define('rnn_layers', 1, 'Number of cells over each other.')
         p.Define('source_dim', 512, 'Size of what the encoder returns.')
         p.Define(
             'attention',
-            recurrent_attention.AdditiveAttention.Params(),
+            attention.AdditiveAttention.Params(),
             'How it looks at the source.',
             bound=base.BaseLayer,
         )

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, batch_norm, conv, dense_block, dropout, linear, rnn
+from lingvo_lite.layers import base, batch_norm, conv, dropout, linear
+from lingvo_lite.layers.recurrent import rnn
+from lingvo_lite.layers.speech import jasper_blocks
 from lingvo_lite.layers.template import handed
 
 
@@ -58,7 +60,7 @@ class DeepSpeechEncoder(base.BaseLayer):
         p.Define('conv_kernels', REQUIRED, '(time, frequency) of each convolution.', type=list)
         p.Define('conv_strides', REQUIRED, '(time, frequency) of each convolution.', type=list)
         p.Define('conv_channels', REQUIRED, 'Channels of each convolution.', type=list)
-        conv_block = dense_block.ConvBlock.Params()
+        conv_block = jasper_blocks.ConvBlock.Params()
         conv_block.conv = conv.Conv2D.Params().Set(use_bias=False)
         p.Define('conv', conv_block, 'Each convolution, with norm and activation.')
         p.Define('rnn', rnn.StackedBidirectionalRNN.Params(), 'The layers.', bound=base.BaseLayer)

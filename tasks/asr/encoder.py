@@ -8,18 +8,10 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.layers import (
-    base,
-    batch_norm,
-    conv,
-    conv_lstm,
-    dense_block,
-    dropout,
-    linear,
-    rnn,
-    rnn_cells,
-)
+from lingvo_lite.layers import base, batch_norm, conv, dropout, linear
 from lingvo_lite.layers.initializers import WeightInit
+from lingvo_lite.layers.recurrent import cells, conv_lstm, rnn
+from lingvo_lite.layers.speech import jasper_blocks
 from lingvo_lite.layers.template import handed
 
 
@@ -52,7 +44,9 @@ class AsrEncoder(base.BaseLayer):
             '(time, frequency, channels in, channels out) of each convolution.',
         )
         p.Define('conv_filter_strides', [(2, 2), (2, 2)], '(time, frequency) of each convolution.')
-        p.Define('cnn_tpl', dense_block.ConvBlock.Params(), 'Each convolution, with norm and relu.')
+        p.Define(
+            'cnn_tpl', jasper_blocks.ConvBlock.Params(), 'Each convolution, with norm and relu.'
+        )
         p.Define('num_conv_lstm_layers', 1, 'Number of convolutional LSTMs.')
         p.Define(
             'conv_lstm_tpl',
@@ -62,12 +56,12 @@ class AsrEncoder(base.BaseLayer):
         )
         p.Define(
             'after_conv_lstm_cnn_tpl',
-            dense_block.ConvBlock.Params(),
+            jasper_blocks.ConvBlock.Params(),
             'The 3 x 3 convolution behind each convolutional LSTM, with norm and relu.',
         )
         p.Define('num_lstm_layers', 3, 'Number of LSTM layers.')
         p.Define('lstm_cell_size', 256, 'Size of each LSTM, in each direction.')
-        p.Define('lstm_tpl', rnn_cells.LSTMCell.Params(), 'Each cell.', bound=base.BaseLayer)
+        p.Define('lstm_tpl', cells.LSTMCell.Params(), 'Each cell.', bound=base.BaseLayer)
         p.Define(
             'project_lstm_output', True, 'Whether a projection follows each LSTM but the last.'
         )

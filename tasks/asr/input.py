@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import manifests, source, speech, utterances
+from lingvo_lite.inputs import source
+from lingvo_lite.inputs.speech import manifests, transcribed, utterances
 
 DIGITS = 'zero one two three four five six seven eight nine'.split()
 _TEST_INDEX = 5  # recordings of FSDD below it are the official test set
@@ -18,7 +19,7 @@ _MINI_UNHEARD = 60  # utterances of 27/124992 from this number on are in no spli
 _ID_END = re.compile(r'-(\d+)$')
 
 
-class _SplitInput(speech.SpeechInput):
+class _SplitInput(transcribed.SpeechInput):
     """A corpus with splits, whose files the class knows."""
 
     splits: tuple[str, ...]

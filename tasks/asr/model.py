@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams, task
 from lingvo_lite.decoding import scorers, search
-from lingvo_lite.layers import base, ctc_loss, linear
+from lingvo_lite.layers import base, linear
+from lingvo_lite.layers.speech import ctc_loss
 from lingvo_lite.nested_map import NestedMap
 
 from . import decoder, encoder, recognizer

@@ -7,14 +7,11 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from lingvo_lite import task
-from lingvo_lite.decoding import (
-    fusion,
-    hypotheses,
-    lm_fusion,
-    ngram,  # noqa: F401  (so that --set=task.fusion.lm=... finds its classes)
-)
+from lingvo_lite.decoding import hypotheses
+from lingvo_lite.decoding.language_models import fusion, fusion_params
 from lingvo_lite.inputs import source
-from lingvo_lite.layers import base, frontend, spec_augment
+from lingvo_lite.layers import base
+from lingvo_lite.layers.speech import frontend, spec_augment
 from lingvo_lite.metrics import wer
 from lingvo_lite.nested_map import NestedMap
 
@@ -38,7 +35,7 @@ class Recognizer(task.BaseTask):
         p.Define('spec_augment', spec_augment.SpectrumAugmenter.Params(), 'Masks on the features.')
         p.Define(
             'fusion',
-            lm_fusion.LmFusion.Params(),
+            fusion_params.LmFusion.Params(),
             'The language model that the search listens to.',
             resume='free',
         )
@@ -48,11 +45,11 @@ class Recognizer(task.BaseTask):
         super().__init__(params)
         self.CreateChild('frontend', self.params.frontend)
         self.CreateChild('spec_augment', self.params.spec_augment)
-        self._fusion: Optional[lm_fusion.LmFusion] = None
+        self._fusion: Optional[fusion_params.LmFusion] = None
 
     def PrepareDecode(self, inputs: Any) -> None:
         """Reads the language model, in the tokens of the input."""
-        if not lm_fusion.adds(self.params.fusion):
+        if not fusion_params.adds(self.params.fusion):
             return
         tokenizer = inputs.tokenizer
         vocabulary = fusion.Vocabulary(
@@ -80,13 +77,13 @@ class Recognizer(task.BaseTask):
         x, paddings = self.frontend(batch.source.waveform, batch.source.num_samples)
         return self.spec_augment(x, paddings), paddings
 
-    def _Fusion(self) -> Optional[lm_fusion.LmFusion]:
+    def _Fusion(self) -> Optional[fusion_params.LmFusion]:
         """What the search listens to; None for nothing.
 
         Raises:
           RuntimeError: if there is something, and nobody has told in which tokens.
         """
-        if self._fusion is None and lm_fusion.adds(self.params.fusion):
+        if self._fusion is None and fusion_params.adds(self.params.fusion):
             raise RuntimeError(
                 'task.fusion needs the tokens: call task.PrepareDecode(inputs) before task.Decode.'
             )

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite.inputs import cache, source, text
+from lingvo_lite.inputs import cache, source
+from lingvo_lite.inputs.text import parallel
 
 
-class LinesInput(text.SourceTextInput):
+class LinesInput(parallel.SourceTextInput):
     """Lines of one file. Empty lines are not trained on; in evaluation they are kept."""
 
     side_names = ('target',)

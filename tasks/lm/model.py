@@ -8,14 +8,16 @@ import tensorflow as tf
 
 from lingvo_lite import task
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import dropout, embedding, rnn, softmax, template
+from lingvo_lite.layers import dropout, embedding, softmax, template
+from lingvo_lite.layers.recurrent import rnn
 from lingvo_lite.nested_map import NestedMap
 
 
 class RnnLm(task.BaseTask):
     """p(y_t | y_<t) = softmax(w h_t), h = LSTM layers over the embeddings of <s> y_1 ... y_t-1.
 
-    Step by step (`InitStates`, `ExtendStep`) it is what decoding/lm_fusion.py takes.
+    Step by step (`InitStates`, `ExtendStep`) it is what
+    decoding/language_models/fusion_params.py takes.
 
     batch:
       target.ids: [batch, time], <s> and the tokens; target.labels: the tokens and </s>.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lingvo_lite.inputs import cache, text
+from lingvo_lite.inputs import cache
+from lingvo_lite.inputs.text import parallel
 
 from . import numbers
 
@@ -13,7 +14,7 @@ from . import numbers
 NUMBERS = 'generated/numbers_en_de_v1'
 
 
-class NumbersInput(text.ParallelTextInput):
+class NumbersInput(parallel.ParallelTextInput):
     """Number words, written into the cache folder when the input is first built."""
 
     def __init__(self, params: Any):

@@ -7,7 +7,7 @@ What a checkpoint holds was trained on, whatever was read ahead or lost in betwe
 import tensorflow as tf
 
 from lingvo_lite import experiment, registry, task
-from lingvo_lite.inputs import text
+from lingvo_lite.inputs.text import parallel
 from lingvo_lite.layers import base
 from lingvo_lite.layers.initializers import WeightInit
 from lingvo_lite.nested_map import NestedMap
@@ -58,6 +58,6 @@ class Counting(experiment.BaseExperiment):
         return self.Task()
 
     def Train(self):
-        p = text.ParallelTextInput.Params()
+        p = parallel.ParallelTextInput.Params()
         p.Set(source_file='tiny/train.src', target_file='tiny/train.tgt')
         return p.Set(tokens_per_batch=600)

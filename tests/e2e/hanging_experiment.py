@@ -8,10 +8,11 @@ import threading
 import tiny_experiment
 
 from lingvo_lite import registry
-from lingvo_lite.inputs import pipeline, text
+from lingvo_lite.inputs import pipeline
+from lingvo_lite.inputs.text import parallel
 
 
-class HangingInput(text.ParallelTextInput):
+class HangingInput(parallel.ParallelTextInput):
     """Reading one of the training batches never ends."""
 
     @classmethod

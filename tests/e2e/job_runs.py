@@ -7,7 +7,8 @@ import os
 import numpy as np
 
 from lingvo_lite import cli
-from lingvo_lite.runs import checkpoints, metrics_log
+from lingvo_lite.runs import metrics_log
+from lingvo_lite.runs.checkpoints import tensors
 
 MODEL = '--model=tiny_experiment.Digits'
 
@@ -52,7 +53,7 @@ def rewind(run, step):
 def assert_equal_checkpoints(a, b, step):
     """Bit for bit, all of it: variables, slots, averages, counters, input state."""
     name = f'train/ckpt-{step:08d}'
-    mine, theirs = (checkpoints.Restore(os.path.join(run, name)) for run in (a, b))
+    mine, theirs = (tensors.Restore(os.path.join(run, name)) for run in (a, b))
     assert mine.keys() == theirs.keys()
     for key, value in mine.items():
         np.testing.assert_array_equal(value, theirs[key], err_msg=key)

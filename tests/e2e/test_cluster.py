@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from job_runs import steps_of
 
-from lingvo_lite.runs import checkpoints
+from lingvo_lite.runs.checkpoints import tensors
 from lingvo_lite.tools import launch_local
 
 pytestmark = pytest.mark.slow
@@ -64,7 +64,7 @@ def wait_for_checkpoint(run, step, process):
 
 
 def state_of(run, step):
-    return checkpoints.Restore(str(run / 'train' / f'ckpt-{step:08d}'))
+    return tensors.Restore(str(run / 'train' / f'ckpt-{step:08d}'))
 
 
 def test_two_workers_then_three_then_one_see_each_example_once_an_epoch(launch, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from job_runs import assert_equal_checkpoints, lines, steps_of
 
-from lingvo_lite.runs import checkpoints
+from lingvo_lite.runs.checkpoints import tensors
 
 LONG = ['--set=task.train.max_steps=300', '--set=task.train.save_interval_steps=20']
 
@@ -157,7 +157,7 @@ def test_two_workers_train_like_two_replicas(start, tmp_path):
         end(worker)
     assert [x['step'] for x in lines(tmp_path / 'workers')] == [5, 10]
     one, two = (
-        checkpoints.Restore(str(tmp_path / name / 'train/ckpt-00000010'))
+        tensors.Restore(str(tmp_path / name / 'train/ckpt-00000010'))
         for name in ('mirrored', 'workers')
     )
     assert one.keys() == two.keys()

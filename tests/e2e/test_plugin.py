@@ -106,7 +106,7 @@ FILES = {
     'echo_plugin/recipes/__init__.py': '',
     'echo_plugin/recipes/abc.py': """
         from lingvo_lite import experiment, registry
-        from lingvo_lite.inputs import text
+        from lingvo_lite.inputs.text import parallel
 
         from echo_plugin import model
 
@@ -123,7 +123,7 @@ FILES = {
                 return self.Task().Set(dim=4)
 
             def Train(self):
-                p = text.ParallelTextInput.Params()
+                p = parallel.ParallelTextInput.Params()
                 return p.Set(source_file='abc.src', target_file='abc.tgt', tokens_per_batch=512)
     """,
 }

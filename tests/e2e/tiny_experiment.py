@@ -7,7 +7,7 @@ import os
 import random
 
 from lingvo_lite import experiment, registry
-from lingvo_lite.inputs import text
+from lingvo_lite.inputs.text import parallel
 from lingvo_lite.optim import optimizers
 from lingvo_lite.tasks.mt import model
 
@@ -57,7 +57,7 @@ class Digits(experiment.BaseExperiment):
         return self._Input('test')
 
     def _Input(self, split):
-        p = text.ParallelTextInput.Params()
+        p = parallel.ParallelTextInput.Params()
         p.source_file = f'tiny/{split}.src'
         p.target_file = f'tiny/{split}.tgt'
         p.tokens_per_batch = 200

@@ -13,21 +13,9 @@ import sys
 import numpy as np
 import pytest
 
-from lingvo_lite.inputs import (
-    audio,
-    examples,
-    manifests,
-    mixing,
-    pairs,
-    pipeline,
-    records,
-    source,
-    speech,
-    text,
-    token_table,
-    tokenizers,
-    utterances,
-)
+from lingvo_lite.inputs import examples, mixed_input, pipeline, records, source
+from lingvo_lite.inputs.speech import audio, manifests, transcribed, utterances
+from lingvo_lite.inputs.text import pairs, parallel, token_table, tokenizers
 
 tf = pytest.importorskip('tensorflow')
 RATE = 8000
@@ -57,7 +45,7 @@ def WriteRecords(folder, payloads=None, lengths=None, name='train', more=None):
 
 
 def Text(kind, **values):
-    p = text.ParallelTextInput.Params().Set(batch_size=3)
+    p = parallel.ParallelTextInput.Params().Set(batch_size=3)
     if kind == 'lines':
         p.Set(source_file='train.en', target_file='train.de')
     else:
@@ -77,7 +65,9 @@ def WriteSpeech(folder, changed=None, lengths=None, name='speech'):
 
 
 def Speech(**values):
-    p = speech.SpeechInput.Params().Set(file_pattern='speech-*', sample_rate=RATE, batch_size=3)
+    p = transcribed.SpeechInput.Params().Set(
+        file_pattern='speech-*', sample_rate=RATE, batch_size=3
+    )
     return p.Set(**values)
 
 
@@ -360,7 +350,7 @@ def test_a_disk_that_does_not_answer_while_tokens_are_counted(
 ):
     """What is read at the second try is served; what is not is counted, whatever a third gives."""
     WriteLines(data_folder)
-    monkeypatch.setattr(text.ParallelTextInput, '_keeps_counts', keeps)
+    monkeypatch.setattr(parallel.ParallelTextInput, '_keeps_counts', keeps)
     wanted = Take(Text('lines').Instantiate(), train=False)
     shutil.rmtree(os.path.join(os.environ['LINGVO_LITE_CACHE'], 'tokens'), ignore_errors=True)
     get, left = pairs.LinePairs.Get, [fails]
@@ -399,7 +389,7 @@ def test_data_that_changed_between_two_runs_are_refused(data_folder, kind):
     else:
         p = Text('lines' if kind == 'mixed' else kind)
     if kind == 'mixed':
-        p = mixing.MixedInput.Params().Set(inputs=[p, Text('records')], weights=[1, 1])
+        p = mixed_input.MixedInput.Params().Set(inputs=[p, Text('records')], weights=[1, 1])
     state = json.loads(json.dumps(Take(p.Instantiate(), 2)[1].state))
     assert len(Take(p.Instantiate(), 3, start=state)) == 3
     # Of the same lengths: the order is the same, what is trained on is not.
@@ -561,11 +551,11 @@ def test_bad_lines_of_ones_own_count_over_all_windows(data_folder, monkeypatch, 
     (data_folder / 'own.txt').write_bytes(data)
     for name in (str(data_folder / 'own.txt'), '-'):
         monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
-        p = text.SourceTextInput.FromParallel(Text('lines', max_bad_records=2), name)
-        assert Windows(p, text.OpenLines(name), 2) == ([0, 1, 3, 5], {2, 4})
+        p = parallel.SourceTextInput.FromParallel(Text('lines', max_bad_records=2), name)
+        assert Windows(p, parallel.OpenLines(name), 2) == ([0, 1, 3, 5], {2, 4})
         monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
         with pytest.raises(source.BadRecordError, match=r', line 5.*not UTF-8.*2 of 6 records'):
-            Windows(p.Set(max_bad_records=1), text.OpenLines(name), 2)
+            Windows(p.Set(max_bad_records=1), parallel.OpenLines(name), 2)
 
 
 def test_bad_files_of_ones_own_count_over_all_windows(data_folder, caplog):
@@ -577,17 +567,17 @@ def test_bad_files_of_ones_own_count_over_all_windows(data_folder, caplog):
     (data_folder / '5.wav').write_bytes(flac[: len(flac) // 2])  # its head is whole
     listed = data_folder / 'list.txt'
     listed.write_text(''.join(f'{data_folder}/{i}.wav\n\n' for i in range(10)))
-    p = speech.SpeechFilesInput.FromParallel(Speech(max_bad_records=3), str(listed))
+    p = transcribed.SpeechFilesInput.FromParallel(Speech(max_bad_records=3), str(listed))
     served = [i for i in range(10) if i not in (1, 5, 8)]
-    assert Windows(p, speech.OpenPaths(str(listed)), 4) == (served, {1, 5, 8})
+    assert Windows(p, transcribed.OpenPaths(str(listed)), 4) == (served, {1, 5, 8})
     assert Served(p, [1, 5, 8]).NumExamples() == 10
     with pytest.raises(source.BadRecordError, match='8.wav: cut short.*3 of 10 records skipped'):
-        Windows(p.Set(max_bad_records=2), speech.OpenPaths(str(listed)), 4)
+        Windows(p.Set(max_bad_records=2), transcribed.OpenPaths(str(listed)), 4)
 
 
 def test_a_window_of_bad_records_only(data_folder):
     lines = source.MemorySource([source.BadRecordError('x, line 1: bad.')], 'x')
-    p = text.SourceTextInput.FromParallel(Text('lines', max_bad_records=1), 'x')
+    p = parallel.SourceTextInput.FromParallel(Text('lines', max_bad_records=1), 'x')
     assert Take(p.Instantiate(lines=lines), train=False) == []
 
 
@@ -639,7 +629,7 @@ def test_a_mixture_counts_for_each_of_its_inputs(data_folder):
     payloads[3] = INT
     WriteRecords(data_folder, payloads)
     p = Text('records', max_bad_records=1)
-    mixed = mixing.MixedInput.Params().Set(inputs=[p, p], weights=[1, 1])
+    mixed = mixed_input.MixedInput.Params().Set(inputs=[p, p], weights=[1, 1])
     batches = Take(mixed.Instantiate(), 40)
     assert batches[-1].num_bad == 2 and batches[-1].state['bad_records'] == [3, 23]
     again = mixed.Instantiate()

@@ -4,13 +4,15 @@ import re
 
 import numpy as np
 
-from lingvo_lite.inputs import audio, inspect, manifests, speech, text
+from lingvo_lite.inputs import inspect
+from lingvo_lite.inputs.speech import audio, manifests, transcribed
+from lingvo_lite.inputs.text import parallel
 
 
 def Make(folder):
     (folder / 'x.en').write_text('one\nthree three\ntwo\n')
     (folder / 'x.de').write_text('eins\ndrei drei drei\nzwei\n')
-    p = text.ParallelTextInput.Params()
+    p = parallel.ParallelTextInput.Params()
     return p.Set(source_file='x.en', target_file='x.de', batch_size=2).Instantiate()
 
 
@@ -37,7 +39,7 @@ def test_shows_of_speech_the_id_the_file_its_length_and_the_transcript(data_fold
         (data_folder / f'{name}.wav').write_bytes(audio.EncodeWav(wave, 8000))
     rows = [('u1', 'a.wav', 'Two One'), ('u2', 'b.wav', 'six')]
     manifests.Write(str(data_folder / 'all.tsv'), rows, ('id', 'file', 'transcript'))
-    p = speech.SpeechInput.Params().Set(manifest='all.tsv', sample_rate=8000, batch_size=2)
+    p = transcribed.SpeechInput.Params().Set(manifest='all.tsv', sample_rate=8000, batch_size=2)
     shown = inspect.InspectBatches(p.Instantiate(), num_batches=1, train=False)
     assert re.search(r'source: 2 x 12,160 samples, padding 34.2%', shown)
     assert re.search(

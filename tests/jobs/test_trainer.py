@@ -12,9 +12,9 @@ import numpy as np
 from job_runs import assert_equal_checkpoints, lines, rewind, steps_of, train
 
 from lingvo_lite.inputs import pipeline
-from lingvo_lite.jobs import interval
-from lingvo_lite.runs import checkpoints
-from lingvo_lite.training import first_bad_layer
+from lingvo_lite.jobs.reporting import step_metrics
+from lingvo_lite.runs.checkpoints import tensors
+from lingvo_lite.training.debugging import first_bad_layer
 
 # Its search is the quickest to trace.
 GREEDY = '--set=task.search.method=greedy'
@@ -119,7 +119,7 @@ def test_epochs_end_a_run_between_two_batches_of_data(tmp_path):
     run = tmp_path / 'run'
     assert train(run, '--set=task.train.max_epochs=1', '--set=input.tokens_per_batch=2000') == 0
     (last,) = steps_of(run)[-1:]
-    state = checkpoints.Restore(os.path.join(run, f'train/ckpt-{last:08d}'), ['.input_state'])
+    state = tensors.Restore(os.path.join(run, f'train/ckpt-{last:08d}'), ['.input_state'])
     assert json.loads(state['.input_state'])['epoch'] == 1
     assert json.loads(state['.input_state'])['batch'] == 0
     assert (run / 'train/FINISHED').exists()
@@ -167,14 +167,14 @@ def test_where_a_trainer_was_stopped_does_not_decide_what_is_scored(tmp_path, mo
     run = tmp_path / 'run'
     flags = ['--eval=Dev', '--set=task.eval.best_metric=eval_dev/examples', GREEDY]
     flags.append('--set=task.train.early_stop_window=10')
-    add, count = interval.Interval.Add, itertools.count(1)
+    add, count = step_metrics.Interval.Add, itertools.count(1)
 
     def Add(self, *args):
         if next(count) == 7:
             os.kill(os.getpid(), signal.SIGTERM)
         return add(self, *args)
 
-    monkeypatch.setattr(interval.Interval, 'Add', Add)
+    monkeypatch.setattr(step_metrics.Interval, 'Add', Add)
     assert train(run, *flags) == 143
     monkeypatch.undo()
     assert steps_of(run) == [5, 7]
@@ -198,14 +198,14 @@ def test_a_training_that_diverges_stops_and_says_where(tmp_path, capfd):
 def test_asked_to_stop_it_saves_and_ends(finished, tmp_path, monkeypatch):
     run = tmp_path / 'run'
     with monkeypatch.context() as patch:
-        add = interval.Interval.Add
+        add = step_metrics.Interval.Add
 
         def Add(self, result, batch):
             add(self, result, batch)
             if batch.index == 6:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        patch.setattr(interval.Interval, 'Add', Add)
+        patch.setattr(step_metrics.Interval, 'Add', Add)
         assert train(run) == 143
     assert steps_of(run) == [5, 7]
     assert not (run / 'train/FINISHED').exists()
@@ -249,8 +249,8 @@ def test_a_run_can_start_from_the_weights_of_another(finished, tmp_path):
     )
     key = 'encoder/layers_0/self_attention/qkv/w'
     # A moving average is what is best to start from.
-    theirs = checkpoints.Restore(os.path.join(finished, 'train/ckpt-00000020'), [f'{key}/.ema'])
-    mine = checkpoints.Restore(os.path.join(run, 'train/ckpt-00000001'), [key, f'{key}/.ema'])
+    theirs = tensors.Restore(os.path.join(finished, 'train/ckpt-00000020'), [f'{key}/.ema'])
+    mine = tensors.Restore(os.path.join(run, 'train/ckpt-00000001'), [key, f'{key}/.ema'])
     np.testing.assert_array_equal(mine[key], theirs[f'{key}/.ema'])
     np.testing.assert_allclose(mine[f'{key}/.ema'], theirs[f'{key}/.ema'], rtol=1e-6)
 
@@ -270,7 +270,7 @@ def test_two_replicas_train_like_one(mirrored, tmp_path):
     runs = [tmp_path / 'one', tmp_path / 'two']
     assert train(runs[0], *flags) == 0
     assert train(runs[1], mirrored, *flags) == 0
-    one, two = (checkpoints.Restore(os.path.join(run, 'train/ckpt-00000003')) for run in runs)
+    one, two = (tensors.Restore(os.path.join(run, 'train/ckpt-00000003')) for run in runs)
     assert one['.input_state'] == two['.input_state']
     key = 'decoder/layers_0/cross_attention/key_value/w'
     np.testing.assert_allclose(one[key], two[key], atol=1e-5)

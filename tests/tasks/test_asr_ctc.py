@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, registry, step
-from lingvo_lite.inputs import tokenizers
-from lingvo_lite.layers import base, dense_block
+from lingvo_lite.inputs.text import tokenizers
+from lingvo_lite.layers import base
+from lingvo_lite.layers.speech import jasper_blocks
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.tasks.asr import conformer_encoder, ctc_model, deep_speech, recognizer
 from lingvo_lite.tasks.asr import input as asr_input
@@ -32,8 +33,8 @@ TEXTS = [RNG.integers(4, VOCAB, n % 4).tolist() for n in range(EXAMPLES)]
 
 
 def DenseBlocks():
-    p = dense_block.DenseBlocks.Params()
-    block = dense_block.DenseBlock.Params().Set(output_dim=8, kernel_size=5)
+    p = jasper_blocks.DenseBlocks.Params()
+    block = jasper_blocks.DenseBlock.Params().Set(output_dim=8, kernel_size=5)
     p.blocks = [block.Copy().Set(stride=2), block.Copy().Set(num_repeats=2, residual='dense')]
     return p
 
@@ -244,7 +245,7 @@ def test_words_are_said_when_the_frames_say_so():
 
 
 def test_without_a_known_stride_there_are_no_times(monkeypatch):
-    monkeypatch.delattr(dense_block.DenseBlocks, 'time_stride')
+    monkeypatch.delattr(jasper_blocks.DenseBlocks, 'time_stride')
     task = Params().Instantiate()
     assert task.frame_s is None
     with step.Context(training=False):

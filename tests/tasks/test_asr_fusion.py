@@ -13,9 +13,10 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
 from lingvo_lite import hyperparams, step
-from lingvo_lite.decoding import lm_fusion, ngram, scorers
-from lingvo_lite.inputs import tokenizers
-from lingvo_lite.jobs import decoding, results
+from lingvo_lite.decoding import scorers
+from lingvo_lite.decoding.language_models import fusion_params, ngram
+from lingvo_lite.inputs.text import tokenizers
+from lingvo_lite.jobs.scoring import decoding_pass, score_folder
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.runs import rundir
 from lingvo_lite.tasks.asr import ctc_model, model
@@ -224,7 +225,7 @@ class TestErrors:
             task.PrepareDecode(Inputs(tokenizer))
 
     def test_a_run_that_is_none(self, tmp_path):
-        lm = lm_fusion.RunLanguageModel.Params().Set(run=str(tmp_path / 'none'))
+        lm = fusion_params.RunLanguageModel.Params().Set(run=str(tmp_path / 'none'))
         task, _ = Toy('ctc', **{'fusion.lm': lm})
         with pytest.raises(hyperparams.ConfigError, match='none holds no run'):
             task.PrepareDecode(Inputs())
@@ -268,12 +269,12 @@ def written(tmp_path_factory):
     task.PrepareDecode = lambda inputs: prepared.append(inputs) or prepare(inputs)
     feed = Feed(Batch(HEARD, repeats))
     devices = types.SimpleNamespace(strategy=tf.distribute.get_strategy(), replicas=1)
-    scorer = decoding.DecodingPass(task, devices, feed)
+    scorer = decoding_pass.DecodingPass(task, devices, feed)
     assert prepared == [feed], 'A mistake must show before the first batch.'
     run = rundir.RunDir(str(tmp_path_factory.mktemp('run') / 'run'))
     folder = run.Folder('decode', 'Test')
     run.Create(folder)
-    kept = results.Results(folder, run, task.params.eval)
+    kept = score_folder.Results(folder, run, task.params.eval)
     for number in (10, 20):
         kept.Commit(number, None, scorer.Run(threading.Event()))
     kept.Close()

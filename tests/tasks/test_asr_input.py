@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import source, tokenizers
+from lingvo_lite.inputs import source
+from lingvo_lite.inputs.text import tokenizers
 from lingvo_lite.tasks.asr import input as asr_input
 from lingvo_lite.tools import make_spoken_digits
 

@@ -7,10 +7,12 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import experiment, hyperparams, registry, step
-from lingvo_lite.decoding import ctc, fusion, lm_fusion
+from lingvo_lite.decoding.ctc import search
+from lingvo_lite.decoding.language_models import fusion, fusion_params
 from lingvo_lite.layers import base
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.runs import checkpoints, rundir
+from lingvo_lite.runs import rundir
+from lingvo_lite.runs.checkpoints import tensors
 from lingvo_lite.tasks.lm.params import librispeech
 from lingvo_lite.testing import golden
 from lingvo_lite.training import evaluation, learner
@@ -205,10 +207,10 @@ def run(model, tmp_path):
     run.WriteVocabulary('characters-1')
     values = {path: variable.numpy() for path, variable in model.AllVariables().items()}
     zeros = {path: np.zeros_like(value) for path, value in values.items()}
-    checkpoints.Save(f'{run.train}/ckpt-00000900', zeros)
-    checkpoints.Save(f'{run.train}/ckpt-00001000', {**values, '.step': np.int64(1000)})
+    tensors.Save(f'{run.train}/ckpt-00000900', zeros)
+    tensors.Save(f'{run.train}/ckpt-00001000', {**values, '.step': np.int64(1000)})
     averages = {f'{path}/.ema': value for path, value in values.items()}
-    checkpoints.Save(str(tmp_path / 'averaged'), {**zeros, **averages})
+    tensors.Save(str(tmp_path / 'averaged'), {**zeros, **averages})
     return run
 
 
@@ -216,8 +218,8 @@ TOKENS = ['', '', '', '\ufffd', *librispeech.CHARACTERS]
 
 
 def Build(run, tokens=TOKENS, fingerprint='', **values):
-    p = lm_fusion.LmFusion.Params()
-    p.lm = lm_fusion.RunLanguageModel.Params().Set(run=run, **values)
+    p = fusion_params.LmFusion.Params()
+    p.lm = fusion_params.RunLanguageModel.Params().Set(run=run, **values)
     p.lm_weight = 1.0
     vocabulary = fusion.Vocabulary(tokens, BOS, EOS, fingerprint)
     return p.Instantiate(vocabulary=vocabulary).lm
@@ -238,7 +240,7 @@ def test_it_decides_where_the_audio_does_not(model, run):
     log_probs[0, [0, 2], 7:9] = np.log(0.5)
     log_probs[0, 1, 0] = 0.0
     with step.Context(training=False):
-        found = ctc.prefix_beam_search(tf.constant(log_probs), tf.zeros([1, 3]), 8, lm=lm)
+        found = search.prefix_beam_search(tf.constant(log_probs), tf.zeros([1, 3]), 8, lm=lm)
     texts = np.array([[BOS, a, b] for a in (7, 8) for b in (7, 8)], np.int32)
     scores = [
         p[0, text[1]] + p[1, text[2]] + p[2, EOS] for text, p in zip(texts, whole(model, texts))

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import step
-from lingvo_lite.inputs import tokenizers
+from lingvo_lite.inputs.text import tokenizers
 from lingvo_lite.layers import base, initializers
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.runs import checkpoints
+from lingvo_lite.runs.checkpoints import tensors
 from lingvo_lite.tasks.mt import model
 from lingvo_lite.training import evaluation
 
@@ -148,9 +148,9 @@ def test_scores_are_the_probabilities_of_the_whole_translation(subject):
 def test_an_ensemble_of_two_checkpoints_scores_by_the_mean_probability(subject, tmp_path):
     other = Params(random_seed=4).Instantiate()
     prefix = str(tmp_path / 'ckpt-00000001')
-    checkpoints.Save(prefix, {path: v.numpy() for path, v in other.AllVariables().items()})
+    tensors.Save(prefix, {path: v.numpy() for path, v in other.AllVariables().items()})
     second = Params().Instantiate()
-    checkpoints.RestoreInto(prefix, second.AllVariables())
+    tensors.RestoreInto(prefix, second.AllVariables())
 
     def Forward(batch):
         return NestedMap(logits=second.softmax.Logits(second.ComputePredictions(batch).x))

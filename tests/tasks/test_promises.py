@@ -11,9 +11,9 @@ import tensorflow as tf
 import tiny_tasks
 
 from lingvo_lite import registry, step
-from lingvo_lite.inputs import tokenizers
+from lingvo_lite.inputs.text import tokenizers
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.runs import checkpoints
+from lingvo_lite.runs.checkpoints import tensors
 from lingvo_lite.testing import fake_data
 from lingvo_lite.training import evaluation, learner
 
@@ -221,11 +221,11 @@ def test_going_on_equals_never_having_stopped(name, folder):
     whole = Learner()
     state = Steps(whole, None)
     half = Values(whole)
-    checkpoints.Save(prefix, half)
+    tensors.Save(prefix, half)
     Steps(whole, state)
 
     resumed = Learner()
-    checkpoints.RestoreInto(prefix, resumed.State())
+    tensors.RestoreInto(prefix, resumed.State())
     Steps(resumed, state)
     for key, value in Values(whole).items():
         np.testing.assert_array_equal(resumed.State()[key], value, err_msg=key)

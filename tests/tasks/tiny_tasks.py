@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import registry, step
-from lingvo_lite.inputs import tokenizers
+from lingvo_lite.inputs.text import tokenizers
 from lingvo_lite.nested_map import NestedMap
 
 EXAMPLES = 32

@@ -14,7 +14,8 @@ import time
 import numpy as np
 import pytest
 
-from lingvo_lite.inputs import audio, source, speech, utterances
+from lingvo_lite.inputs import source
+from lingvo_lite.inputs.speech import audio, transcribed, utterances
 from lingvo_lite.runs import locks
 from lingvo_lite.tools import prepare_librispeech
 
@@ -98,7 +99,9 @@ def test_the_input_reads_it(corpus, tmp_path):
     assert Run(tmp_path / 'librispeech', corpus) == 0
     source.SetDataDir(str(tmp_path))
     try:
-        p = speech.SpeechInput.Params().Set(file_pattern='librispeech/dev-clean-*', batch_size=5)
+        p = transcribed.SpeechInput.Params().Set(
+            file_pattern='librispeech/dev-clean-*', batch_size=5
+        )
         p.file_pattern = 'librispeech/dev-clean-*.tfrecord'
         inputs = p.Instantiate()
     finally:

@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import registry
-from lingvo_lite.inputs import pairs, records, source, tokenizers
+from lingvo_lite.inputs import records, source
+from lingvo_lite.inputs.text import pairs, tokenizers
 from lingvo_lite.runs import locks
 from lingvo_lite.testing import fake_data
 from lingvo_lite.tools import prepare_wmt

@@ -17,7 +17,7 @@ strategy = tf.distribute.MultiWorkerMirroredStrategy()
 import conftest as tiny  # noqa: E402  (the strategy must be the first to use TensorFlow)
 import test_one_equals_many as whole  # noqa: E402
 
-from lingvo_lite.training import first_bad_layer  # noqa: E402
+from lingvo_lite.training.debugging import first_bad_layer  # noqa: E402
 
 
 def Overflow(worker, count):

@@ -11,8 +11,8 @@ import tensorflow as tf
 from lingvo_lite import registry
 from lingvo_lite.inputs import source
 from lingvo_lite.testing import fake_data
-from lingvo_lite.training import first_bad_layer, inspection
 from lingvo_lite.training import learner as learner_lib
+from lingvo_lite.training.debugging import first_bad_layer, inspection
 
 NAMES = ('asr.LibrispeechMini', 'mt.NumbersEnDe')
 

@@ -12,7 +12,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 import tensorflow as tf
 
-from lingvo_lite.jobs import runtime
+from lingvo_lite.jobs.devices import runtime
 
 from . import feed, hearing, recurrent, results, search, speech, start, step
 

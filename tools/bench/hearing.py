@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import step
-from lingvo_lite.layers import frontend
+from lingvo_lite.layers.speech import frontend
 
 from . import results, turns
 

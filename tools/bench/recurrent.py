@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import step as step_context
-from lingvo_lite.layers import rnn, rnn_cells
+from lingvo_lite.layers.recurrent import cells, rnn
 
 from . import results, step, turns
 
@@ -23,21 +23,21 @@ Pass = Callable[[], list[np.ndarray]]
 
 def make_ours(input_dim: int, cell_dim: int, both: bool = False) -> Any:
     """An RNN of LSTM cells; with `both`, one that runs in both directions."""
-    cell = rnn_cells.LSTMCell.Params().Set(input_dim=input_dim, cell_dim=cell_dim)
+    cell = cells.LSTMCell.Params().Set(input_dim=input_dim, cell_dim=cell_dim)
     layer = rnn.BidirectionalRNN if both else rnn.RNN
     return layer.Params().Set(name='lstm', cell=cell).Instantiate()
 
 
 def make_keras(ours: Any, both: bool = False) -> keras.layers.Layer:
     """The same of Keras, with our weights."""
-    cells = [ours.forward.cell, ours.backward.cell] if both else [ours.cell]
-    dim = cells[0].params.cell_dim
+    own = [ours.forward.cell, ours.backward.cell] if both else [ours.cell]
+    dim = own[0].params.cell_dim
     layer = keras.layers.LSTM(dim, return_sequences=True)
     if both:
         layer = keras.layers.Bidirectional(layer)
-    layer.build((None, None, cells[0].params.input_dim))
+    layer.build((None, None, own[0].params.input_dim))
     weights = []
-    for cell in cells:
+    for cell in own:
         bias = cell.vars.b.numpy()
         bias[dim : 2 * dim] += cell.params.forget_gate_bias
         weights += [_keras_order(x, dim) for x in (cell.vars.w.numpy(), cell.vars.u.numpy(), bias)]

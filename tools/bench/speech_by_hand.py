@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lingvo_lite.layers import ctc_loss, mel
+from lingvo_lite.layers.speech import ctc_loss, mel
 
 from . import step_by_hand
 

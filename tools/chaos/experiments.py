@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from lingvo_lite import experiment, registry, task
-from lingvo_lite.inputs import audio, manifests, speech, text, tokenizers
-from lingvo_lite.layers import frontend, rnn_cells
+from lingvo_lite.inputs.speech import audio, manifests, transcribed
+from lingvo_lite.inputs.text import parallel, tokenizers
+from lingvo_lite.layers.recurrent import cells
+from lingvo_lite.layers.speech import frontend
 from lingvo_lite.optim import optimizers
 from lingvo_lite.tasks.asr import ctc_model, deep_speech
 from lingvo_lite.tasks.asr import model as las
@@ -104,7 +106,9 @@ class _Speech(_Experiment):
         return p
 
     def Input(self, split: str) -> Any:
-        p = speech.SpeechInput.Params().Set(manifest=f'{_FOLDER}/{split}.tsv', sample_rate=_RATE)
+        p = transcribed.SpeechInput.Params().Set(
+            manifest=f'{_FOLDER}/{split}.tsv', sample_rate=_RATE
+        )
         p.tokenizer = tokenizers.WordTokenizer.Params().Set(words=_WORDS)
         if split == 'train':
             p.speeds = [0.9, 1.0, 1.1]
@@ -125,7 +129,7 @@ class Ctc(_Speech):
             dropout_prob=0.1,
         )
         p.encoder.rnn.num_layers = 1
-        p.encoder.rnn.cell = rnn_cells.GRUCell.Params().Set(cell_dim=8)
+        p.encoder.rnn.cell = cells.GRUCell.Params().Set(cell_dim=8)
         return self.Frontend(p)
 
 
@@ -180,6 +184,6 @@ class Mt(_Experiment):
         return p
 
     def Input(self, split: str) -> Any:
-        p = text.ParallelTextInput.Params()
+        p = parallel.ParallelTextInput.Params()
         p.Set(source_file=f'{_FOLDER}/{split}.src', target_file=f'{_FOLDER}/{split}.tgt')
         return p.Set(tokens_per_batch=600)

@@ -15,7 +15,7 @@ import signal
 import time
 from typing import Callable, NamedTuple, Optional
 
-from lingvo_lite.jobs import watchdog
+from lingvo_lite.jobs.faults import watchdog
 
 from . import disk, processes, victims
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Optional
 
-from lingvo_lite.jobs import watchdog
+from lingvo_lite.jobs.faults import watchdog
 from lingvo_lite.runs import metrics_log
 from lingvo_lite.tools import launch_local
 

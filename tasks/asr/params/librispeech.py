@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from lingvo_lite import experiment, registry
-from lingvo_lite.inputs import speech, tokenizers
+from lingvo_lite.inputs.speech import transcribed
+from lingvo_lite.inputs.text import tokenizers
 from lingvo_lite.layers import initializers as py_utils
 from lingvo_lite.optim import schedules as lr_schedule
 
@@ -42,7 +43,7 @@ class LibrispeechExperiment(experiment.BaseExperiment):
         return self._Input('librispeech/test-other-*.tfrecord')
 
     def _Input(self, pattern: str) -> Any:
-        p = speech.SpeechInput.Params().Set(file_pattern=pattern, characters=CHARACTERS)
+        p = transcribed.SpeechInput.Params().Set(file_pattern=pattern, characters=CHARACTERS)
         p.prepared_by = 'tools/prepare_librispeech.py'
         p.tokenizer = self._Tokenizer()
         p.bucket_upper_bound = [200, 400, 600, 800, 1000, 1200, 1300, 1400, 1500, 1600, 1700]

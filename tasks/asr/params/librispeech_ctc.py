@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lingvo_lite import registry
-from lingvo_lite.layers import conv, dense_block, frontend, initializers, rnn, rnn_cells
+from lingvo_lite.layers import conv, initializers
+from lingvo_lite.layers.recurrent import cells, rnn
+from lingvo_lite.layers.speech import frontend, jasper_blocks
 from lingvo_lite.optim import optimizers, schedules
 
 from .. import ctc_model, deep_speech
@@ -50,7 +52,7 @@ class LibrispeechDeepSpeech2(_LibrispeechCtc):
             dropout_prob=0.5,
         )
         p.encoder.rnn.num_layers = 5
-        p.encoder.rnn.cell = rnn_cells.GRUCell.Params().Set(cell_dim=800)
+        p.encoder.rnn.cell = cells.GRUCell.Params().Set(cell_dim=800)
         p.train.learning_rate = 1e-3
         p.train.optimizer = optimizers.Larc.Params().Set(alpha=0.9, eta=1e-3)
         steps = 200 * _STEPS_AN_EPOCH
@@ -96,7 +98,7 @@ class LibrispeechDeepSpeech2Medium(LibrispeechDeepSpeech2):
             hidden_dim=2048,
         )
         p.encoder.rnn = rnn.StackedRNN.Params().Set(num_layers=3)
-        p.encoder.rnn.cell = rnn_cells.GRUCell.Params().Set(cell_dim=1024)
+        p.encoder.rnn.cell = cells.GRUCell.Params().Set(cell_dim=1024)
         p.train.learning_rate = 2e-4
         p.train.optimizer = optimizers.Adam.Params()
         p.train.max_steps = p.train.lr_schedule.limit[0] // 4
@@ -257,7 +259,7 @@ def _Blocks(settings: Sequence[dict[str, Any]], activation: str = 'relu') -> lis
     """Params of blocks with these settings, and OpenSeq2Seq's batch norm and first values."""
     blocks = []
     for each in settings:
-        block = dense_block.DenseBlock.Params().Set(activation=activation, **each)
+        block = jasper_blocks.DenseBlock.Params().Set(activation=activation, **each)
         block.batch_norm.Set(decay=0.9, epsilon=1e-3)
         block.params_init = initializers.WeightInit.GaussianSqrtFanAvg()
         blocks.append(block)

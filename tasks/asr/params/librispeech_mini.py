@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lingvo_lite import experiment, registry
-from lingvo_lite.inputs import tokenizers
-from lingvo_lite.layers import dense_block
+from lingvo_lite.inputs.text import tokenizers
+from lingvo_lite.layers.speech import jasper_blocks
 
 from .. import ctc_model
 from .. import input as asr_input
@@ -28,7 +28,7 @@ class LibrispeechMini(experiment.BaseExperiment):
 
     def Task(self) -> Any:
         p = ctc_model.CtcModel.Params().Set(vocab_size=librispeech.NUM_CHARACTERS)
-        block = dense_block.DenseBlock.Params().Set(output_dim=192, kernel_size=9)
+        block = jasper_blocks.DenseBlock.Params().Set(output_dim=192, kernel_size=9)
         p.encoder.blocks = [
             block.Copy().Set(stride=2),
             *[block.Copy().Set(num_repeats=2, residual='own')] * 3,

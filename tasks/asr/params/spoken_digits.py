@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lingvo_lite import experiment, registry
-from lingvo_lite.inputs import tokenizers
-from lingvo_lite.layers import frontend, recurrent_attention, rnn_cells
+from lingvo_lite.inputs.text import tokenizers
+from lingvo_lite.layers.recurrent import attention, cells
+from lingvo_lite.layers.speech import frontend
 from lingvo_lite.optim import schedules
 
 from .. import ctc_model, deep_speech, model
@@ -43,7 +44,7 @@ class SpokenDigits(experiment.BaseExperiment):
             dropout_prob=0.3,
         )
         p.encoder.rnn.num_layers = 1
-        p.encoder.rnn.cell = rnn_cells.GRUCell.Params().Set(cell_dim=96)
+        p.encoder.rnn.cell = cells.GRUCell.Params().Set(cell_dim=96)
         return Train(p, max_steps=2000)
 
     def Tiny(self) -> Any:
@@ -88,7 +89,7 @@ class SpokenDigitsLas(SpokenDigits):
         )
         p.decoder.Set(vocab_size=VOCAB_SIZE, emb_dim=32, rnn_cell_dim=128, source_dim=256)
         # Where it looked last tells the second of two equal digits from the first.
-        p.decoder.attention = recurrent_attention.LocationSensitiveAttention.Params()
+        p.decoder.attention = attention.LocationSensitiveAttention.Params()
         p.decoder.attention.hidden_dim = 64
         p.decoder.dropout_prob = 0.3
         p.decoder.softmax.label_smoothing = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lingvo_lite import experiment, registry
-from lingvo_lite.inputs import tokenizers
+from lingvo_lite.inputs.text import tokenizers
 from lingvo_lite.optim import schedules
 
 from .. import input as lm_input

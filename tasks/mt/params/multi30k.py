@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lingvo_lite import experiment, registry
-from lingvo_lite.inputs import text, tokenizers
+from lingvo_lite.inputs.text import parallel, tokenizers
 from lingvo_lite.optim import optimizers, schedules
 
 from . import wmt
@@ -57,7 +57,7 @@ class Multi30kEnDe(experiment.BaseExperiment):
         return self._Input('test_2016_flickr')
 
     def _Input(self, split: str) -> Any:
-        p = text.ParallelTextInput.Params()
+        p = parallel.ParallelTextInput.Params()
         p.source_file = f'multi30k/{split}.en'
         p.target_file = f'multi30k/{split}.de'
         p.prepared_by = "github.com/multi30k/dataset's folder data/task1/raw"

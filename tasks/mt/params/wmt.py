@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lingvo_lite import experiment, registry
-from lingvo_lite.inputs import text, tokenizers
+from lingvo_lite.inputs.text import parallel, tokenizers
 from lingvo_lite.optim import optimizers, schedules
 
 from .. import model
@@ -56,7 +56,7 @@ class WmtEnDe(experiment.BaseExperiment):
         return self._Input('newstest2014')
 
     def _Input(self, name: str) -> Any:
-        p = text.ParallelTextInput.Params()
+        p = parallel.ParallelTextInput.Params()
         p.file_pattern = f'wmt_en_de/{name}-*.tfrecord'
         p.prepared_by = 'tools/prepare_wmt.py'
         p.tokenizer = tokenizers.SentencePieceTokenizer.Params().Set(

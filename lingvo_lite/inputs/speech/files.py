@@ -1,0 +1,133 @@
+"""Audio files of one's own, to be recognized."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Optional, Union
+
+from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.inputs import order, pipeline, source
+from lingvo_lite.inputs.speech import audio_headers, utterances, waveform_input
+
+_ENDINGS = ('.flac', '.wav', '.mp3')
+_Line = Union[str, source.BadRecordError]
+
+
+class SpeechFilesInput(waveform_input.WaveformInput):
+    """Audio files without transcripts: what `decoder --input=FILE|-` reads.
+
+    FILE is one audio file, a text file that names audio files, a path a line, a folder, or a
+    pattern such as 'talks/*.flac'; of the last two the files are sorted by path. Batches have no
+    `target`; `Strings` gives the path as `source`.
+
+        for paths in speech.OpenPaths('talk.flac').Windows(1000):
+            for batch in p.Instantiate(lines=paths).Batches(train=False): ...
+    """
+
+    @classmethod
+    def Params(cls) -> hyperparams.InstantiableParams:
+        """Params of this class."""
+        p = super().Params()
+        p.Define(
+            'source_file',
+            '',
+            "Path of an audio file, of a list or of a folder, or a pattern; '-': standard input.",
+        )
+        return p
+
+    @classmethod
+    def FromParallel(
+        cls, parallel: hyperparams.InstantiableParams, source_file: str
+    ) -> hyperparams.InstantiableParams:
+        """Params that read `source_file` as an input of `parallel` Params reads its audio."""
+        return pipeline.ParamsLike(cls, parallel, source_file=source_file)
+
+    def __init__(
+        self, params: hyperparams.InstantiableParams, lines: Optional[source.Source] = None
+    ):
+        """Reads the heads of the files.
+
+        Raises:
+          FileNotFoundError, ValueError: if the list is missing or empty.
+          BadRecordError: if more files than allowed are missing, empty, cut short, or no audio.
+        """
+        if lines is None:
+            lines = next(OpenPaths(params.source_file).Windows(sys.maxsize), None)
+        if lines is None:
+            raise ValueError(f'{params.source_file} is empty: it names no audio file.')
+        super().__init__(params, utterances.FileUtterances(lines))
+
+    def Strings(self, index: int) -> nested_map.NestedMap:
+        """`source`, the path of a file. Raises IndexError if there is none; -1 is none."""
+        return nested_map.NestedMap(source=self._Text(index)[0])
+
+    def _Load(self, ids: Sequence[int], plan: order.PlannedBatch, train: bool) -> list[Any]:
+        del plan, train
+        waves: list[Any] = []
+        for i in ids:
+            try:
+                waves.append(self.Waveform(i))
+            except source.BadRecordError as error:
+                self._NoteBad(i, error)
+                waves.append(None)
+        return waves
+
+    def _Collate(self, examples: list[Any], padded: tuple[int, ...]) -> nested_map.NestedMap:
+        return nested_map.NestedMap(source=self._Waveforms(examples, padded[0]))
+
+
+def OpenPaths(path: str) -> source.IterableSource:
+    """The paths that an audio file (its own), a list, a folder, a pattern or '-' (stdin) gives."""
+    if path == '-':
+        return source.IterableSource(lambda: _Named(source.StandardInput()), 'standard input')
+    return source.IterableSource(lambda: _InFile(path), path)
+
+
+def FindAudioFiles(path: str) -> list[str]:
+    """The audio files in a folder and below it, or that match a pattern, sorted by path.
+
+    In a folder a file is known by the end of its name; with a pattern all that matches counts.
+
+    Raises:
+      FileNotFoundError: if there is none.
+    """
+    if os.path.isdir(path):
+        found = [
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(path)
+            for name in names
+            if name.lower().endswith(_ENDINGS)
+        ]
+        missing = f'{os.path.abspath(path)} holds no file that ends in {", ".join(_ENDINGS)}.'
+    else:
+        found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
+        missing = f'there is no file {os.path.abspath(path)}.'
+    if not found:
+        raise FileNotFoundError(missing)
+    return sorted(found)
+
+
+def _InFile(path: str) -> Iterator[_Line]:
+    if not os.path.isfile(path):
+        return iter(FindAudioFiles(path))
+    if _IsAudio(path):
+        return iter([path])
+    return _Named(source.FileLines(path))
+
+
+def _Named(lines: Iterable[_Line]) -> Iterator[_Line]:
+    """Lines without those that are empty."""
+    for line in lines:
+        if isinstance(line, source.BadRecordError):
+            yield line
+        elif line.strip():
+            yield line.strip()
+
+
+def _IsAudio(path: str) -> bool:
+    with open(path, 'rb') as file:
+        head = file.read(12)
+    return head[:4] in (b'fLaC', b'RIFF') or audio_headers.IsMp3(head)

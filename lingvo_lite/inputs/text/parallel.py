@@ -1,0 +1,369 @@
+"""Text inputs: translation pairs, and lines of one's own to translate.
+
+Fields of a batch, for b rows, s source tokens and t target tokens, padding included:
+
+    source.ids        int32 [b, s]     tokens </s>
+    source.paddings   float32 [b, s]   1.0 where there is no token
+    target.ids        int32 [b, t]     <s> tokens: what the decoder reads
+    target.labels     int32 [b, t]     tokens </s>: what it should say
+    target.paddings   float32 [b, t]
+    target.weights    float32 [b, t]   1 - paddings
+    id, row_weight                     see pipeline.BaseInput
+
+    'zwei Hunde' -> 'two dogs', row padded to 4:
+    source.ids [17 9 2 0]  target.ids [1 23 41 0]  target.labels [23 41 2 0]  weights [1 1 1 0]
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+from absl import logging
+
+from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.inputs import cache, order, pipeline, source
+from lingvo_lite.inputs.text import pairs, token_table, tokenizers
+
+_DRAWS = 4  # random segmentations that are tried to fit into the planned length
+
+
+class _TextInput(pipeline.BaseInput):
+    """What inputs of text share: encoding, lengths, laying out, and the texts by id.
+
+    Attributes:
+      tokenizer: of all sides.
+    """
+
+    _keeps_counts = True  # in the cache folder
+
+    @classmethod
+    def Params(cls) -> hyperparams.InstantiableParams:
+        """Params of this class."""
+        p = super().Params()
+        p.Define(
+            'tokenizer',
+            tokenizers.ByteTokenizer.Params(),
+            'Turns the text of all sides into ids.',
+            bound=tokenizers.BaseTokenizer,
+        )
+        p.Define(
+            'source_max_length',
+            None,
+            'Longest source that is trained on, in tokens with </s>. Evaluation takes any.',
+            type=int,
+        )
+        return p
+
+    @classmethod
+    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+        """Raises ConfigError if values do not fit."""
+        super().Check(p)
+        for key in ('source_max_length', 'target_max_length'):
+            if key in p and p.Get(key) is not None and p.Get(key) < 2:
+                raise hyperparams.Fail(
+                    p, f'{key} must be at least 2 (a token and </s>), got {p.Get(key)}.', key
+                )
+
+    def __init__(self, params: hyperparams.InstantiableParams, texts: source.Source):
+        super().__init__(params)
+        self.tokenizer: tokenizers.BaseTokenizer = params.tokenizer.Instantiate()
+        self._texts = texts
+        total = texts.first + len(texts)
+        self._bad = source.BadRecords(params.max_bad_records, total, texts.bad_ids, texts.first)
+        self._tables: dict[bool, token_table.TokenTable] = {}
+        self._lock = threading.Lock()
+
+    def NumExamples(self) -> int:
+        """Number of examples, those that training skips included."""
+        return len(self._texts)
+
+    def Vocabulary(self) -> str:
+        """The tokenizer's fingerprint."""
+        return self.tokenizer.Fingerprint()
+
+    def Where(self, index: int) -> str:
+        """File and record of an example."""
+        return self._texts.Where(index)
+
+    def Fingerprint(self) -> str:
+        """A hash of the texts."""
+        return self._texts.Fingerprint()
+
+    def _Files(self) -> str:
+        return self._texts.name
+
+    def Strings(self, index: int) -> nested_map.NestedMap:
+        """The texts of an example, `source` and, where there is one, `target`.
+
+        Raises:
+          IndexError: if there is no such example; -1, a fill row, is none.
+        """
+        if not 0 <= index < len(self._texts):
+            raise IndexError(f'{self._texts.name} has {len(self._texts):,} examples, not {index}.')
+        return nested_map.NestedMap(zip(self.side_names, self._texts.Get(int(index))))
+
+    def _Counts(self, train: bool) -> np.ndarray:
+        """[examples, sides] tokens without <s> and </s>; -1 in the rows of bad records.
+
+        For random segmentations those of one draw, but no fewer than without chance.
+        """
+        plain = self._PlainCounts()
+        if train and self.tokenizer.samples:
+            return np.where(plain < 0, plain, np.maximum(plain, self._Table(True).counts))
+        return plain
+
+    def _PlainCounts(self) -> np.ndarray:
+        return self._Table(False).counts
+
+    def _Table(self, sample: bool) -> token_table.TokenTable:
+        with self._lock:
+            if sample not in self._tables:
+                self._tables[sample] = token_table.Build(
+                    len(self._texts),
+                    len(self.side_names),
+                    self._texts.Get,
+                    self.tokenizer,
+                    sample,
+                    self.params.num_batcher_threads,
+                    self._texts.Fingerprint() if self._keeps_counts else None,
+                )
+                for index, error in self._tables[sample].errors.items():
+                    self._NoteBad(index, error)
+            return self._tables[sample]
+
+    def _Lengths(self, train: bool) -> np.ndarray:
+        return np.maximum(self._Counts(train), 0) + 1
+
+    def _Usable(self, train: bool) -> np.ndarray:
+        counts = self._Counts(train)
+        readable = counts[:, 0] >= 0
+        empty = readable & (counts == 0).any(axis=1)
+        if empty.any():
+            logging.warning(
+                '%s of %s examples have an empty side%s. First: %s.',
+                *(f'{n:,}' for n in (int(empty.sum()), len(empty))),
+                ' and are not trained on' if train else '; they are kept',
+                self.Where(int(np.argmax(empty))),
+            )
+        return readable & ~empty if train else readable
+
+    def _MaxLengths(self) -> tuple[Optional[int], ...]:
+        return tuple(self.params.Get(f'{side}_max_length') for side in self.side_names)
+
+    def _Read(self, index: int) -> Optional[Sequence[str]]:
+        """The texts of an example; None, and counted, if it is bad."""
+        try:
+            return self._texts.Get(index)
+        except source.BadRecordError as error:
+            self._NoteBad(index, error)
+            return None
+
+    def _Load(self, ids: Sequence[int], plan: order.PlannedBatch, train: bool) -> list[Any]:
+        """For each example the token ids of its sides."""
+        sample = train and self.tokenizer.samples
+        table = None if sample else self._tables.get(False)
+        if table is not None and table.has_ids:
+            return [table.Ids(i) for i in ids]
+        texts = {i: found for i in ids if (found := self._Read(i)) is not None}
+        sides = []
+        for side in range(len(self.side_names)):
+            column = {i: found[side] for i, found in texts.items()}
+            if sample:
+                sides.append(self._Sampled(column, plan, side))
+            else:
+                sides.append(dict(zip(column, self.tokenizer.Encode(list(column.values())))))
+        rows = ([side[i] for side in sides] if i in texts else None for i in ids)
+        return [self._Fitting(i, row, plan) for i, row in zip(ids, rows)]
+
+    def _Fitting(
+        self, index: int, row: Optional[list[Any]], plan: order.PlannedBatch
+    ) -> Optional[list[Any]]:
+        """The token ids of an example; None, and counted, if they are more than were planned."""
+        for name, tokens, padded in zip(self.side_names, row or (), plan.padded):
+            if len(tokens) >= padded:  # there is </s> too
+                error = source.BadRecordError(
+                    f'{self.Where(index)}: its {name} has {len(tokens):,} tokens, which its index '
+                    f'says are fewer than {padded:,}.'
+                )
+                self._NoteBad(index, error)
+                return None
+        return row
+
+    def _Sampled(
+        self, texts: dict[int, str], plan: order.PlannedBatch, side: int
+    ) -> dict[int, list[int]]:
+        """Random segmentations by id, none longer than the batch was planned for.
+
+        One that is longer is drawn again; after some draws the text is segmented without chance,
+        which always fits. So the budget holds, and nothing depends on who else is in the batch
+        but for the length that it is padded to.
+        """
+        found: dict[int, list[int]] = {}
+        for attempt in range(_DRAWS):
+            left = [i for i in texts if i not in found]
+            key = (self.params.random_seed, plan.source_epoch, side, attempt)
+            seeds = tokenizers.SampleSeeds(left, *key)
+            drawn = self.tokenizer.Sample([texts[i] for i in left], seeds)
+            found.update((i, row) for i, row in zip(left, drawn) if len(row) < plan.padded[side])
+        left = [i for i in texts if i not in found]
+        found.update(zip(left, self.tokenizer.Encode([texts[i] for i in left])))
+        return found
+
+    def _Collate(self, examples: list[Any], padded: tuple[int, ...]) -> nested_map.NestedMap:
+        batch = nested_map.NestedMap()
+        for side, name in enumerate(self.side_names):
+            rows = [None if example is None else example[side] for example in examples]
+            labels, paddings = self._Pad(rows, padded[side])
+            if name == 'source':
+                batch.source = nested_map.NestedMap(ids=labels, paddings=paddings)
+                continue
+            ids = np.full_like(labels, tokenizers.BOS_ID)
+            ids[:, 1:] = labels[:, :-1]
+            ids[paddings > 0] = tokenizers.PAD_ID
+            batch[name] = nested_map.NestedMap(
+                ids=ids, labels=labels, paddings=paddings, weights=1 - paddings
+            )
+        return batch
+
+    @staticmethod
+    def _Pad(rows: list[Any], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """tokens </s> of each row [b, length] and the paddings; a row None is padding only."""
+        counts = np.array([-1 if row is None else len(row) for row in rows])
+        ids = np.full((len(rows), length), tokenizers.PAD_ID, np.int32)
+        for row, tokens in enumerate(rows):
+            if tokens is not None:
+                ids[row, : len(tokens)] = tokens
+                ids[row, len(tokens)] = tokenizers.EOS_ID
+        return ids, (np.arange(length) > counts[:, None]).astype(np.float32)
+
+
+class ParallelTextInput(_TextInput):
+    """Translation pairs, from two line files or from TFRecord files with sidecars.
+
+    Examples with an empty side are not trained on; in evaluation they are kept, so that scores
+    cover the whole test set. Both are counted in the log.
+    """
+
+    side_names = pairs.LENGTH_NAMES
+
+    @classmethod
+    def Params(cls) -> hyperparams.InstantiableParams:
+        """Params of this class."""
+        p = super().Params()
+        p.Define('source_file', '', 'Line file, plain or .gz, relative to the data folder.')
+        p.Define('target_file', '', 'Line file with the translations of the lines of source_file.')
+        p.Define(
+            'file_pattern',
+            '',
+            "Instead of both: TFRecord files, relative to the data folder: 'wmt/train-*.tfrecord'.",
+        )
+        p.Define('prepared_by', '', 'The command that makes the files, for the error without them.')
+        p.Define(
+            'target_max_length',
+            None,
+            'Longest target that is trained on, in tokens with </s>. Evaluation takes any.',
+            type=int,
+        )
+        return p
+
+    @classmethod
+    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+        """Raises ConfigError if values do not fit."""
+        super().Check(p)
+        if bool(p.source_file) != bool(p.target_file) or bool(p.source_file) == bool(
+            p.file_pattern
+        ):
+            raise hyperparams.Fail(
+                p, 'set source_file and target_file, or instead of them file_pattern.'
+            )
+
+    def __init__(self, params: hyperparams.InstantiableParams):
+        if params.file_pattern:
+            paths = source.FindDataFiles(params.file_pattern, params.prepared_by)
+            super().__init__(params, pairs.RecordPairs(paths))
+        else:
+            names = (params.source_file, params.target_file)
+            paths = [source.FindData(name, params.prepared_by) for name in names]
+            super().__init__(params, pairs.LinePairs(*paths))
+
+    def _PlainCounts(self) -> np.ndarray:
+        """From the sidecars, if they were written with this tokenizer; otherwise counted here."""
+        if isinstance(self._texts, pairs.RecordPairs):
+            held = self._texts.records
+            same = held.meta.get('tokenizer') == self.tokenizer.Fingerprint()
+            if same and held.length_names == pairs.LENGTH_NAMES:
+                return held.lengths
+        return super()._PlainCounts()
+
+
+class SourceTextInput(_TextInput):
+    """Lines to translate, without references: what `decoder --input=FILE|-` reads.
+
+    The lines are read to their end; `IterableSource` of `OpenLines` serves a stream by windows:
+
+        for lines in parallel.OpenLines('-').Windows(1000):
+            for batch in p.Instantiate(lines=lines).Batches(train=False): ...
+    """
+
+    side_names = ('source',)
+    _keeps_counts = False  # the text of a user is not kept behind his back
+
+    @classmethod
+    def Params(cls) -> hyperparams.InstantiableParams:
+        """Params of this class."""
+        p = super().Params()
+        p.Define('source_file', '', "Path of a line file, plain or .gz; '-' is standard input.")
+        return p
+
+    @classmethod
+    def FromParallel(
+        cls, parallel: hyperparams.InstantiableParams, source_file: str
+    ) -> hyperparams.InstantiableParams:
+        """Params that read `source_file` as an input of `parallel` Params reads its source."""
+        return pipeline.ParamsLike(cls, parallel, source_file=source_file)
+
+    def __init__(
+        self, params: hyperparams.InstantiableParams, lines: Optional[source.Source] = None
+    ):
+        """Opens the file, unless `lines` are given.
+
+        Raises:
+          FileNotFoundError, ValueError: if the file is missing or holds no line.
+        """
+        if lines is None and params.source_file == '-':
+            lines = source.MemorySource(list(source.StandardInput()), 'standard input')
+            if not len(lines):
+                raise ValueError('standard input is empty: it holds no line.')
+        elif lines is None:
+            lines = source.LineSource(params.source_file)
+        super().__init__(params, _SingleTexts(lines))
+
+
+class _SingleTexts(source.Source):
+    """Lines as examples of one text."""
+
+    def __init__(self, lines: source.Source):
+        self.name, self._lines = lines.name, lines
+        self.first, self.bad_ids = lines.first, lines.bad_ids
+        self.Where = lines.Where  # type: ignore[method-assign]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def Get(self, index: int) -> tuple[str, ...]:
+        """The line, stripped."""
+        return (self._lines.Get(index).strip(),)
+
+    def Fingerprint(self) -> str:
+        """A hash of the lines."""
+        return cache.Key('single', self._lines.Fingerprint())
+
+
+def OpenLines(path: str) -> source.IterableSource:
+    """The lines of a file, or of standard input if the path is '-', as they come."""
+    if path == '-':
+        return source.IterableSource(source.StandardInput, 'standard input')
+    return source.IterableSource(lambda: source.FileLines(path), path)
