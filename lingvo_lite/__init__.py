@@ -1,3 +1,11 @@
-"""lingvo_lite: a research framework for sequence models on TensorFlow 2."""
+"""lingvo_lite: a research framework for sequence models on TensorFlow 2.
+
+from lingvo_lite import layers, inputs, optim, decoding, metrics, registry, experiment, task
+"""
+
+import lazy_loader
 
 __version__ = '0.1.0'
+
+# __init__.pyi is the list of public names, for editors and at run time.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

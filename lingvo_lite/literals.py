@@ -14,12 +14,16 @@ a.layers[0].dim, or a.heads['name'].dim.
 from __future__ import annotations
 
 import ast
+import difflib
 import enum
+import importlib
 import math
 import re
 import sys
 import warnings
 from typing import Any, Callable, NoReturn, Optional
+
+from lingvo_lite import renamed
 
 NAME = re.compile(r'[a-z][a-z0-9_]*')
 _INDEX = r"""\[(?:0|-?[1-9]\d*|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")\]"""
@@ -29,6 +33,8 @@ PATH = re.compile(rf'{NAME.pattern}{_INDICES}(?:\.{NAME.pattern}{_INDICES})*')
 _QUOTES = ' (a str stands in quotes)'
 _QUOTED = 200  # characters of a wrong text that a message shows
 _MAX_DEPTH = 30  # Python 3.9's parser gives up near 90.
+_HOUSE = 'lingvo_lite'
+_ROOMS = ('decoding', 'inputs', 'layers', 'metrics', 'optim')  # whose public names may be imported
 _MAX_BITS = 256  # Python 3.11 writes no int of more than 4300 digits.
 
 Path = tuple[tuple[str, tuple[Any, ...]], ...]
@@ -98,30 +104,56 @@ def IsDType(value: Any) -> bool:
 
 
 def ClassName(cls: type) -> str:
-    """The dotted name by which `FindClass` finds `cls` again."""
+    """The dotted name by which `FindClass` finds `cls` again.
+
+    A class of lingvo_lite has its public name, `lingvo_lite.layers.Linear`: that of the outermost
+    package that lists it. Others are named by their module.
+    """
+    parts = cls.__module__.split('.')
+    if parts[0] == _HOUSE:
+        for end in range(2, len(parts)):
+            package = '.'.join(parts[:end])
+            if _Public(sys.modules.get(package), cls.__qualname__) is cls:
+                return f'{package}.{cls.__qualname__}'
     return f'{cls.__module__}.{cls.__qualname__}'
 
 
 def FindClass(name: str) -> type:
-    """The class with this dotted name, among the modules that are imported; imports nothing.
+    """The class with this dotted name, among the modules that are imported.
+
+    Imports nothing but the public names of lingvo_lite itself. Names that classes had before are
+    understood (`renamed`).
 
     Raises:
       LiteralError: if there is no such class in any module imported so far.
     """
-    parts = name.split('.')
+    parts = renamed.Present(name).split('.')
+    if parts[0] == _HOUSE and len(parts) > 2 and parts[1] in _ROOMS:
+        importlib.import_module('.'.join(parts[:2]))
     for end in range(len(parts) - 1, 0, -1):
         module = sys.modules.get('.'.join(parts[:end]))
         if module is None:
             continue
-        found: Any = module
-        for part in parts[end:]:
+        found: Any = _Public(module, parts[end]) or module.__dict__.get(parts[end])
+        for part in parts[end + 1 :]:
             found = getattr(found, '__dict__', {}).get(part)
         if isinstance(found, type):
             return found
-        raise LiteralError(f'module {".".join(parts[:end])} has no class {".".join(parts[end:])!r}')
+        where, wanted = '.'.join(parts[:end]), '.'.join(parts[end:])
+        near = difflib.get_close_matches(wanted, getattr(module, '__all__', ()), n=2)
+        hint = f'; did you mean {" or ".join(repr(n) for n in near)}?' if near else ''
+        raise LiteralError(f'module {where} has no class {wanted!r}{hint}')
     raise LiteralError(
         f'class {name!r} is in no imported module (only --model and --import import one)'
     )
+
+
+def _Public(package: Any, name: str) -> Any:
+    """What a package of lingvo_lite offers under a name; None unless it lists it."""
+    inside = getattr(package, '__name__', '').split('.')[0] == _HOUSE
+    if not inside or name not in getattr(package, '__all__', ()):
+        return None
+    return getattr(package, name)
 
 
 def CheckClass(cls: type, bound: Optional[type]) -> type:

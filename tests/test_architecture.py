@@ -22,6 +22,7 @@ ROOMS = {
     'lingvo_lite.literals': 1,
     'lingvo_lite.overrides': 1,
     'lingvo_lite.registry': 1,
+    'lingvo_lite.renamed': 1,
     'lingvo_lite.nested_map': 1,
     'lingvo_lite.step': 2,
     'lingvo_lite.layers': 2,

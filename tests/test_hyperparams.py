@@ -11,8 +11,7 @@ import sys
 import textwrap
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lingvo_lite import hyperparams, literals
 from lingvo_lite.hyperparams import REQUIRED, ConfigError, InstantiableParams, Params

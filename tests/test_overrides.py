@@ -4,8 +4,7 @@ import enum
 import re
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lingvo_lite import hyperparams, overrides
 from lingvo_lite.hyperparams import REQUIRED, ConfigError, InstantiableParams, Params

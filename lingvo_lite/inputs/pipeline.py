@@ -20,8 +20,7 @@ import numpy as np
 from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
-from lingvo_lite.inputs import mixture_order, source
-from lingvo_lite.inputs import order as order_lib
+from lingvo_lite.inputs import mixture_order, order as order_lib, source
 
 FILL = -1  # the id of a row that is there only to give all replicas the same number of rows
 _AHEAD = 8  # batches that are made ahead of the one in use

@@ -16,8 +16,13 @@ from lingvo_lite.jobs import restore, stop_criteria
 from lingvo_lite.jobs.config import job_params
 from lingvo_lite.jobs.devices import memory_probe, runtime, worker_agreement
 from lingvo_lite.jobs.faults import lost_resources, signals, watchdog
-from lingvo_lite.jobs.reporting import console, startup, step_metrics, tensorboard
-from lingvo_lite.jobs.reporting import profiler as profiler_lib
+from lingvo_lite.jobs.reporting import (
+    console,
+    profiler as profiler_lib,
+    startup,
+    step_metrics,
+    tensorboard,
+)
 from lingvo_lite.jobs.scoring import decoding_pass, evaluation_pass, score_folder, weights
 from lingvo_lite.runs import locks, metrics_log, rundir
 from lingvo_lite.runs.checkpoints import init_from, saver

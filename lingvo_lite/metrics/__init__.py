@@ -1,3 +1,6 @@
 """Scores that are collected example by example and merged exactly."""
 
-from lingvo_lite.metrics.base import BaseMetric as BaseMetric
+import lazy_loader
+
+# __init__.pyi is the list of public names, for editors and at run time.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Sequence
 from typing import Optional
 
-from lingvo_lite import hyperparams
+from lingvo_lite import hyperparams, renamed
 from lingvo_lite.runs import atomic, locks, provenance, resume
 
 _log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class RunDir:
         """
         try:
             with open(self.params_file, encoding='utf-8', newline='') as file:
-                return file.read()
+                text = file.read()
         except FileNotFoundError:
             raise hyperparams.ConfigError(
                 f'{self.path} holds no run: there is no params.txt. Start a trainer with this '
@@ -130,6 +130,7 @@ class RunDir:
             raise hyperparams.ConfigError(
                 f'{self.params_file} is not UTF-8: {error.reason} at byte {error.start:,}.'
             ) from None
+        return renamed.PresentText(text, self.params_file)
 
     def Model(self) -> str:
         """The name of the run's experiment."""

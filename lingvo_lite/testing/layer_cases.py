@@ -32,8 +32,7 @@ from lingvo_lite.layers import (
     softmax,
     transformer,
 )
-from lingvo_lite.layers.recurrent import attention as recurrent_attention
-from lingvo_lite.layers.recurrent import cells, conv_lstm, rnn
+from lingvo_lite.layers.recurrent import attention as recurrent_attention, cells, conv_lstm, rnn
 from lingvo_lite.layers.speech import conformer, ctc_loss, frontend, jasper_blocks, spec_augment
 from lingvo_lite.nested_map import NestedMap
 

@@ -6,15 +6,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from lingvo_lite import layers
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, conv, dropout, linear
-from lingvo_lite.layers.speech import conformer
-from lingvo_lite.layers.template import handed
 
 _STRIDE = 2
 
 
-class ConformerEncoder(base.BaseLayer):
+class ConformerEncoder(layers.BaseLayer):
     """Two convolutions that leave a fourth of the frames, a linear map, Conformer blocks (fig. 1).
 
     x: [batch, time, input_dim] -> [batch, ceil(time / 4), model_dim].
@@ -27,22 +25,22 @@ class ConformerEncoder(base.BaseLayer):
         p.Define('model_dim', REQUIRED, 'Size of the blocks; channels of the convolutions.', int)
         p.Define('num_layers', REQUIRED, 'Number of blocks.', type=int)
         p.Define('input_dropout_prob', 0.0, 'Dropout rate in front of the blocks.')
-        p.Define('block', conformer.ConformerBlock.Params(), 'Each block.')
+        p.Define('block', layers.ConformerBlock.Params(), 'Each block.')
         return p
 
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        layers, frequency = [], p.input_dim
+        convolutions, frequency = [], p.input_dim
         for channels in (1, p.model_dim):
-            layer = conv.Conv2D.Params().Set(filter_stride=(_STRIDE, _STRIDE))
-            layers.append(layer.Set(filter_shape=(3, 3, channels, p.model_dim)))
+            layer = layers.Conv2D.Params().Set(filter_stride=(_STRIDE, _STRIDE))
+            convolutions.append(layer.Set(filter_shape=(3, 3, channels, p.model_dim)))
             frequency = -(-frequency // _STRIDE)
-        self.CreateChildren('conv', layers)
+        self.CreateChildren('conv', convolutions)
         dims = {'input_dim': frequency * p.model_dim, 'output_dim': p.model_dim}
-        self.CreateChild('linear', linear.Linear.Params().Set(**dims))
-        self.CreateChild('dropout', dropout.Dropout.Params().Set(rate=p.input_dropout_prob))
-        self.CreateChildren('blocks', [handed(p, 'block', 'model_dim')] * p.num_layers)
+        self.CreateChild('linear', layers.Linear.Params().Set(**dims))
+        self.CreateChild('dropout', layers.Dropout.Params().Set(rate=p.input_dropout_prob))
+        self.CreateChildren('blocks', [layers.handed(p, 'block', 'model_dim')] * p.num_layers)
 
     @property
     def output_dim(self) -> int:

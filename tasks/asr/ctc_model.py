@@ -7,13 +7,10 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams
-from lingvo_lite.decoding.ctc import alignment, search
+from lingvo_lite import decoding, hyperparams, layers
+from lingvo_lite.decoding.ctc import alignment
 from lingvo_lite.decoding.language_models import fusion_params
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, linear
-from lingvo_lite.layers.speech import ctc_loss, jasper_blocks
-from lingvo_lite.layers.template import handed
 from lingvo_lite.nested_map import NestedMap
 
 from . import recognizer
@@ -36,9 +33,9 @@ class CtcModel(recognizer.Recognizer):
     def Params(cls) -> Any:
         p = super().Params()
         p.Define('vocab_size', REQUIRED, 'Number of tokens.', type=int)
-        p.Define('encoder', jasper_blocks.DenseBlocks.Params(), 'Encoder.', bound=base.BaseLayer)
-        p.Define('logits', linear.Linear.Params(), 'From the encoder to the tokens.')
-        p.Define('search', search.CtcSearch.Params(), 'How texts are searched.')
+        p.Define('encoder', layers.DenseBlocks.Params(), 'Encoder.', bound=layers.BaseLayer)
+        p.Define('logits', layers.Linear.Params(), 'From the encoder to the tokens.')
+        p.Define('search', decoding.CtcSearch.Params(), 'How texts are searched.')
         return p
 
     @classmethod
@@ -54,10 +51,10 @@ class CtcModel(recognizer.Recognizer):
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        self.CreateChild('encoder', handed(p, 'encoder', input_dim=self.frontend.output_dim))
+        self.CreateChild('encoder', layers.handed(p, 'encoder', input_dim=self.frontend.output_dim))
         dims = {'input_dim': self.encoder.output_dim, 'output_dim': p.vocab_size}
-        self.CreateChild('logits', handed(p, 'logits', **dims))
-        self.CreateChild('loss', ctc_loss.CtcLoss.Params())
+        self.CreateChild('logits', layers.handed(p, 'logits', **dims))
+        self.CreateChild('loss', layers.CtcLoss.Params())
         self._search = p.search.Instantiate()
 
     @property

@@ -7,15 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams, step
-from lingvo_lite.layers import base, dropout, embedding, softmax
-from lingvo_lite.layers.initializers import WeightInit
-from lingvo_lite.layers.recurrent import attention, cells, recurrence
-from lingvo_lite.layers.template import handed
+from lingvo_lite import hyperparams, layers, step
+from lingvo_lite.layers.recurrent import recurrence
 from lingvo_lite.nested_map import NestedMap
 
 
-class AsrDecoder(base.BaseLayer):
+class AsrDecoder(layers.BaseLayer):
     """LSTMs that spell, and look at the source before each token.
 
         h1_t = LSTM1([embedding of y_{t-1}, context_{t-1}]);  context_t = attention(h1_t)
@@ -31,30 +28,30 @@ class AsrDecoder(base.BaseLayer):
         p = super().Params()
         p.Define('vocab_size', 96, 'Number of tokens.')
         p.Define('emb_dim', 96, 'Size of the token embedding.')
-        p.Define('emb', embedding.Embedding.Params(), 'Token embedding.', bound=base.BaseLayer)
-        p.Define('rnn_cell_tpl', cells.LSTMCell.Params(), 'Each cell.', bound=base.BaseLayer)
+        p.Define('emb', layers.Embedding.Params(), 'Token embedding.', bound=layers.BaseLayer)
+        p.Define('rnn_cell_tpl', layers.LSTMCell.Params(), 'Each cell.', bound=layers.BaseLayer)
         p.Define('rnn_cell_dim', 256, 'Size of each cell.')
         p.Define('rnn_layers', 1, 'Number of cells over each other.')
         p.Define('source_dim', 512, 'Size of what the encoder returns.')
         p.Define(
             'attention',
-            attention.AdditiveAttention.Params(),
+            layers.AdditiveAttention.Params(),
             'How it looks at the source.',
-            bound=base.BaseLayer,
+            bound=layers.BaseLayer,
         )
         p.Define('dropout_prob', 0.0, 'Dropout rate of the embeddings and before the softmax.')
-        p.Define('softmax', softmax.SoftmaxLoss.Params(), 'Output and loss.')
+        p.Define('softmax', layers.SoftmaxLoss.Params(), 'Output and loss.')
         p.Define(
             'use_while_loop_based_unrolling',
             True,
             'Whether gradients come from a tf.while_loop, which keeps all that is computed in each '
             'step; if not, the backward pass computes the steps again (`layers.recurrence`).',
         )
-        p.emb.params_init = WeightInit.Uniform(1.0)
-        p.rnn_cell_tpl.params_init = WeightInit.Uniform(0.1)
+        p.emb.params_init = layers.WeightInit.Uniform(1.0)
+        p.rnn_cell_tpl.params_init = layers.WeightInit.Uniform(0.1)
         p.attention.hidden_dim = 128
-        p.attention.params_init = WeightInit.UniformSqrtDim(math.sqrt(3.0))
-        p.softmax.params_init = WeightInit.Uniform(0.1)
+        p.attention.params_init = layers.WeightInit.UniformSqrtDim(math.sqrt(3.0))
+        p.softmax.params_init = layers.WeightInit.Uniform(0.1)
         return p
 
     @classmethod
@@ -66,16 +63,16 @@ class AsrDecoder(base.BaseLayer):
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        self.CreateChild('dropout', dropout.Dropout.Params().Set(rate=p.dropout_prob))
-        self.CreateChild('emb', handed(p, 'emb', 'vocab_size', model_dim=p.emb_dim))
+        self.CreateChild('dropout', layers.Dropout.Params().Set(rate=p.dropout_prob))
+        self.CreateChild('emb', layers.handed(p, 'emb', 'vocab_size', model_dim=p.emb_dim))
         first = self._Cell(p.emb_dim + p.source_dim)
-        with base.ShapesOnly():
+        with layers.ShapesOnly():
             dim = first.Copy().Instantiate().output_dim
         others = [self._Cell(dim + p.source_dim) for _ in range(p.rnn_layers - 1)]
         self.CreateChildren('rnn', [first, *others])
-        self.CreateChild('attention', handed(p, 'attention', 'source_dim', query_dim=dim))
+        self.CreateChild('attention', layers.handed(p, 'attention', 'source_dim', query_dim=dim))
         self.CreateChild(
-            'softmax', handed(p, 'softmax', 'vocab_size', model_dim=dim + p.source_dim)
+            'softmax', layers.handed(p, 'softmax', 'vocab_size', model_dim=dim + p.source_dim)
         )
 
     def FProp(
@@ -99,7 +96,7 @@ class AsrDecoder(base.BaseLayer):
         memory = self.attention.Memory(source, source_paddings)
         # [batch, time] -> [time, batch, emb_dim]
         x = self.dropout(self.emb(tf.transpose(ids)))
-        outputs, _ = recurrence.recur(
+        outputs, _ = layers.recur(
             self._Step,
             self._Matrices(memory),
             self._Shared(memory),
@@ -154,7 +151,7 @@ class AsrDecoder(base.BaseLayer):
 
     def _Cell(self, input_dim: int) -> Any:
         cell_dim = self.params.rnn_cell_dim
-        return handed(self.params, 'rnn_cell_tpl', input_dim=input_dim, cell_dim=cell_dim)
+        return layers.handed(self.params, 'rnn_cell_tpl', input_dim=input_dim, cell_dim=cell_dim)
 
     def _InitCache(self, memory: NestedMap) -> NestedMap:
         batch = tf.shape(memory.looks)[0]

@@ -7,15 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams
+from lingvo_lite import hyperparams, layers
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, batch_norm, conv, dropout, linear
-from lingvo_lite.layers.recurrent import rnn
-from lingvo_lite.layers.speech import jasper_blocks
-from lingvo_lite.layers.template import handed
 
 
-class RowConvolution(base.BaseLayer):
+class RowConvolution(layers.BaseLayer):
     """y_t = relu(batch_norm(sum_j x_{t+j} * w_j)), j = 0 .. width - 1 (section 3.7).
 
     It lets a network of one direction look `width - 1` frames ahead.
@@ -28,26 +24,26 @@ class RowConvolution(base.BaseLayer):
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Number of channels.', type=int)
         p.Define('width', REQUIRED, 'Frames that are looked at.', type=int)
-        p.Define('batch_norm', batch_norm.BatchNorm.Params(), 'The batch norm.')
+        p.Define('batch_norm', layers.BatchNorm.Params(), 'The batch norm.')
         return p
 
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        self.CreateVariable('w', base.Weight([p.width, p.input_dim]))
-        self.CreateChild('batch_norm', handed(p, 'batch_norm', model_dim=p.input_dim))
+        self.CreateVariable('w', layers.Weight([p.width, p.input_dim]))
+        self.CreateChild('batch_norm', layers.handed(p, 'batch_norm', model_dim=p.input_dim))
 
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
         """paddings: [batch, time]."""
         time, width = tf.shape(x)[1], self.params.width
-        x = conv.zero_at_padding(tf.cast(x, self.dtype), paddings)
+        x = layers.zero_at_padding(tf.cast(x, self.dtype), paddings)
         x = tf.pad(x, [[0, 0], [0, width - 1], [0, 0]])
         w = tf.convert_to_tensor(self.theta.w)
         y = tf.add_n([x[:, j : j + time] * w[j] for j in range(width)])
         return tf.nn.relu(self.batch_norm(y, paddings))
 
 
-class DeepSpeechEncoder(base.BaseLayer):
+class DeepSpeechEncoder(layers.BaseLayer):
     """Convolutions over time and frequency, recurrent layers, a fully connected one.
 
     x: [batch, time, input_dim] -> [batch, ceil(time / strides), hidden_dim].
@@ -60,10 +56,12 @@ class DeepSpeechEncoder(base.BaseLayer):
         p.Define('conv_kernels', REQUIRED, '(time, frequency) of each convolution.', type=list)
         p.Define('conv_strides', REQUIRED, '(time, frequency) of each convolution.', type=list)
         p.Define('conv_channels', REQUIRED, 'Channels of each convolution.', type=list)
-        conv_block = jasper_blocks.ConvBlock.Params()
-        conv_block.conv = conv.Conv2D.Params().Set(use_bias=False)
+        conv_block = layers.ConvBlock.Params()
+        conv_block.conv = layers.Conv2D.Params().Set(use_bias=False)
         p.Define('conv', conv_block, 'Each convolution, with norm and activation.')
-        p.Define('rnn', rnn.StackedBidirectionalRNN.Params(), 'The layers.', bound=base.BaseLayer)
+        p.Define(
+            'rnn', layers.StackedBidirectionalRNN.Params(), 'The layers.', bound=layers.BaseLayer
+        )
         p.Define('row_conv_width', 0, 'Frames that a row convolution looks at; 0 for none.')
         p.Define('hidden_dim', REQUIRED, 'Size of the fully connected layer.', type=int)
         p.Define('dropout_prob', 0.0, 'Dropout rate behind the fully connected layer.')
@@ -79,22 +77,24 @@ class DeepSpeechEncoder(base.BaseLayer):
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        frequency, channels, layers = p.input_dim, 1, []
+        frequency, channels, convolutions = p.input_dim, 1, []
         for kernel, stride, leaving in zip(p.conv_kernels, p.conv_strides, p.conv_channels):
             layer = p.conv.Copy()
             shape = (*kernel, channels, leaving)
-            layer.conv = handed(layer, 'conv', filter_shape=shape, filter_stride=tuple(stride))
-            layers.append(layer)
+            layer.conv = layers.handed(
+                layer, 'conv', filter_shape=shape, filter_stride=tuple(stride)
+            )
+            convolutions.append(layer)
             frequency, channels = -(-frequency // stride[1]), leaving
-        self.CreateChildren('conv', layers)
-        self.CreateChild('rnn', handed(p, 'rnn', input_dim=frequency * channels))
+        self.CreateChildren('conv', convolutions)
+        self.CreateChild('rnn', layers.handed(p, 'rnn', input_dim=frequency * channels))
         dim = self.rnn.output_dim
         if p.row_conv_width:
             row = RowConvolution.Params().Set(input_dim=dim, width=p.row_conv_width)
             self.CreateChild('row_conv', row)
-        hidden = linear.Linear.Params().Set(input_dim=dim, output_dim=p.hidden_dim)
+        hidden = layers.Linear.Params().Set(input_dim=dim, output_dim=p.hidden_dim)
         self.CreateChild('hidden', hidden)
-        self.CreateChild('dropout', dropout.Dropout.Params().Set(rate=p.dropout_prob))
+        self.CreateChild('dropout', layers.Dropout.Params().Set(rate=p.dropout_prob))
 
     @property
     def output_dim(self) -> int:

@@ -7,15 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams
-from lingvo_lite.layers import base, batch_norm, conv, dropout, linear
-from lingvo_lite.layers.initializers import WeightInit
-from lingvo_lite.layers.recurrent import cells, conv_lstm, rnn
-from lingvo_lite.layers.speech import jasper_blocks
-from lingvo_lite.layers.template import handed
+from lingvo_lite import hyperparams, layers
 
 
-class AsrEncoder(base.BaseLayer):
+class AsrEncoder(layers.BaseLayer):
     """Convolutions, convolutional LSTMs, then LSTMs in both directions with projections between.
 
         conv, norm, relu                                    for each of conv_filter_shapes
@@ -44,36 +39,34 @@ class AsrEncoder(base.BaseLayer):
             '(time, frequency, channels in, channels out) of each convolution.',
         )
         p.Define('conv_filter_strides', [(2, 2), (2, 2)], '(time, frequency) of each convolution.')
-        p.Define(
-            'cnn_tpl', jasper_blocks.ConvBlock.Params(), 'Each convolution, with norm and relu.'
-        )
+        p.Define('cnn_tpl', layers.ConvBlock.Params(), 'Each convolution, with norm and relu.')
         p.Define('num_conv_lstm_layers', 1, 'Number of convolutional LSTMs.')
         p.Define(
             'conv_lstm_tpl',
-            conv_lstm.ConvLSTM.Params(),
+            layers.ConvLSTM.Params(),
             'Each convolutional LSTM, of each direction.',
-            bound=base.BaseLayer,
+            bound=layers.BaseLayer,
         )
         p.Define(
             'after_conv_lstm_cnn_tpl',
-            jasper_blocks.ConvBlock.Params(),
+            layers.ConvBlock.Params(),
             'The 3 x 3 convolution behind each convolutional LSTM, with norm and relu.',
         )
         p.Define('num_lstm_layers', 3, 'Number of LSTM layers.')
         p.Define('lstm_cell_size', 256, 'Size of each LSTM, in each direction.')
-        p.Define('lstm_tpl', cells.LSTMCell.Params(), 'Each cell.', bound=base.BaseLayer)
+        p.Define('lstm_tpl', layers.LSTMCell.Params(), 'Each cell.', bound=layers.BaseLayer)
         p.Define(
             'project_lstm_output', True, 'Whether a projection follows each LSTM but the last.'
         )
-        p.Define('proj_tpl', linear.Linear.Params(), 'Each projection.', bound=base.BaseLayer)
-        p.Define('batch_norm', batch_norm.BatchNorm.Params(), 'The norm of each projection.')
+        p.Define('proj_tpl', layers.Linear.Params(), 'Each projection.', bound=layers.BaseLayer)
+        p.Define('batch_norm', layers.BatchNorm.Params(), 'The norm of each projection.')
         p.Define('dropout_prob', 0.0, 'Dropout rate of the inputs of each LSTM but the first.')
         for part in (p.cnn_tpl, p.conv_lstm_tpl, p.after_conv_lstm_cnn_tpl, p.proj_tpl):
-            part.params_init = WeightInit.TruncatedGaussian(0.1)
+            part.params_init = layers.WeightInit.TruncatedGaussian(0.1)
         for part in (p.cnn_tpl, p.after_conv_lstm_cnn_tpl):
-            part.conv = conv.Conv2D.Params().Set(use_bias=False)
+            part.conv = layers.Conv2D.Params().Set(use_bias=False)
         p.proj_tpl.use_bias = False  # The norm behind it has one.
-        p.lstm_tpl.params_init = WeightInit.Uniform(0.1)
+        p.lstm_tpl.params_init = layers.WeightInit.Uniform(0.1)
         return p
 
     @classmethod
@@ -106,11 +99,11 @@ class AsrEncoder(base.BaseLayer):
         super().__init__(params)
         p = self.params
         frequency, channels = p.input_shape[2:]
-        layers = []
+        convolutions = []
         for shape, stride in zip(p.conv_filter_shapes, p.conv_filter_strides):
-            layers.append(self._Conv('cnn_tpl', shape, stride))
+            convolutions.append(self._Conv('cnn_tpl', shape, stride))
             frequency, channels = -(-frequency // stride[1]), shape[3]
-        self.CreateChildren('conv', layers)
+        self.CreateChildren('conv', convolutions)
         self._CreateConvLstms(channels)
         self._CreateLstms(frequency * channels)
 
@@ -139,7 +132,7 @@ class AsrEncoder(base.BaseLayer):
     def _CreateConvLstms(self, channels: int) -> None:
         p = self.params
         count = p.num_conv_lstm_layers
-        one = handed(p, 'conv_lstm_tpl', input_dim=channels, cell_dim=channels)
+        one = layers.handed(p, 'conv_lstm_tpl', input_dim=channels, cell_dim=channels)
         self.CreateChildren('conv_lstm_forward', [one] * count)
         self.CreateChildren('conv_lstm_backward', [one.Copy().Set(reverse=True)] * count)
         shape = (3, 3, 2 * channels, channels)
@@ -149,23 +142,23 @@ class AsrEncoder(base.BaseLayer):
     def _CreateLstms(self, input_dim: int) -> None:
         p = self.params
         output_dim = 2 * p.lstm_cell_size
-        layers = []
+        stack = []
         for n in range(p.num_lstm_layers):
             dim = output_dim if n else input_dim
-            cell = handed(p, 'lstm_tpl', input_dim=dim, cell_dim=p.lstm_cell_size)
-            layers.append(rnn.BidirectionalRNN.Params().Set(cell=cell))
-        self.CreateChildren('lstm', layers)
-        self.CreateChild('dropout', dropout.Dropout.Params().Set(rate=p.dropout_prob))
+            cell = layers.handed(p, 'lstm_tpl', input_dim=dim, cell_dim=p.lstm_cell_size)
+            stack.append(layers.BidirectionalRNN.Params().Set(cell=cell))
+        self.CreateChildren('lstm', stack)
+        self.CreateChild('dropout', layers.Dropout.Params().Set(rate=p.dropout_prob))
         count = p.num_lstm_layers - 1 if p.project_lstm_output else 0
-        proj = handed(p, 'proj_tpl', input_dim=output_dim, output_dim=output_dim)
+        proj = layers.handed(p, 'proj_tpl', input_dim=output_dim, output_dim=output_dim)
         self.CreateChildren('proj', [proj] * count)
-        norm = handed(p, 'batch_norm', model_dim=output_dim)
+        norm = layers.handed(p, 'batch_norm', model_dim=output_dim)
         self.CreateChildren('proj_norm', [norm] * count)
 
     def _Conv(self, template: str, shape: Sequence[int], stride: Sequence[int]) -> Any:
         """Params of a convolution of these sizes."""
         p = self.params.Get(template).Copy()
-        p.conv = handed(p, 'conv', filter_shape=tuple(shape), filter_stride=tuple(stride))
+        p.conv = layers.handed(p, 'conv', filter_shape=tuple(shape), filter_stride=tuple(stride))
         return p
 
 

@@ -7,9 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from lingvo_lite import hyperparams
-from lingvo_lite.inputs import source
-from lingvo_lite.inputs.speech import manifests, transcribed, utterances
+from lingvo_lite import hyperparams, inputs
+from lingvo_lite.inputs.speech import manifests
 
 DIGITS = 'zero one two three four five six seven eight nine'.split()
 _TEST_INDEX = 5  # recordings of FSDD below it are the official test set
@@ -19,7 +18,7 @@ _MINI_UNHEARD = 60  # utterances of 27/124992 from this number on are in no spli
 _ID_END = re.compile(r'-(\d+)$')
 
 
-class _SplitInput(transcribed.SpeechInput):
+class _SplitInput(inputs.SpeechInput):
     """A corpus with splits, whose files the class knows."""
 
     splits: tuple[str, ...]
@@ -39,8 +38,8 @@ class _SplitInput(transcribed.SpeechInput):
         del p  # there is nothing to choose
 
     @classmethod
-    def _Open(cls, p: Any) -> utterances.Utterances:
-        return utterances.ManifestUtterances(cls.Manifest(p))
+    def _Open(cls, p: Any) -> inputs.Utterances:
+        return inputs.ManifestUtterances(cls.Manifest(p))
 
     @classmethod
     def Manifest(cls, p: Any) -> str:
@@ -71,7 +70,7 @@ class FsddInput(_SplitInput):
     @classmethod
     def Manifest(cls, p: Any) -> str:
         """Written into the cache folder. Raises FileNotFoundError without the recordings."""
-        folder = source.FindData('fsdd/recordings', 'git clone of that repository as `fsdd`')
+        folder = inputs.FindData('fsdd/recordings', 'git clone of that repository as `fsdd`')
         rows = []
         for name in sorted(os.listdir(folder)):
             match = _FSDD_NAME.fullmatch(name)
@@ -99,7 +98,7 @@ class LibrispeechMiniInput(_SplitInput):
     @classmethod
     def Manifest(cls, p: Any) -> str:
         """Written into the cache folder. Raises FileNotFoundError without the recordings."""
-        root = source.FindData('librispeech-mini')
+        root = inputs.FindData('librispeech-mini')
         if p.split == 'test_other':
             rows = _FromTable(root)
         else:
@@ -112,7 +111,7 @@ class LibrispeechMiniInput(_SplitInput):
 def _FromChapter(root: str, chapter: str) -> list[tuple[str, str, str]]:
     """(id, file, transcript) of a chapter in the official layout."""
     folder = f'train-clean-100/{chapter}'
-    lines = source.LineSource(f'{root}/{folder}/{chapter.replace("/", "-")}.trans.txt')
+    lines = inputs.LineSource(f'{root}/{folder}/{chapter.replace("/", "-")}.trans.txt')
     rows = []
     for i in range(len(lines)):
         name, _, transcript = lines.Get(i).partition(' ')
@@ -124,7 +123,7 @@ def _FromChapter(root: str, chapter: str) -> list[tuple[str, str, str]]:
 
 
 def _FromTable(root: str) -> list[tuple[str, str, str]]:
-    lines = source.LineSource(f'{root}/test-other/transcripts.tsv')
+    lines = inputs.LineSource(f'{root}/test-other/transcripts.tsv')
     texts = [lines.Get(i).split('\t') for i in range(len(lines))]
     files = _FlacFiles(root, 'test-other')
     return [(name, files[name], transcript) for name, transcript in texts if name in files]

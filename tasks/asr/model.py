@@ -8,10 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams, task
-from lingvo_lite.decoding import scorers, search
-from lingvo_lite.layers import base, linear
-from lingvo_lite.layers.speech import ctc_loss
+from lingvo_lite import decoding, hyperparams, layers, task
 from lingvo_lite.nested_map import NestedMap
 
 from . import decoder, encoder, recognizer
@@ -35,12 +32,12 @@ class AsrModel(recognizer.Recognizer):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        p.Define('encoder', encoder.AsrEncoder.Params(), 'Encoder.', bound=base.BaseLayer)
-        p.Define('decoder', decoder.AsrDecoder.Params(), 'Decoder.', bound=base.BaseLayer)
+        p.Define('encoder', encoder.AsrEncoder.Params(), 'Encoder.', bound=layers.BaseLayer)
+        p.Define('decoder', decoder.AsrDecoder.Params(), 'Decoder.', bound=layers.BaseLayer)
         p.Define('ctc_weight', 0.0, 'Share of the CTC loss, in [0, 1); 0 for none.')
         p.Define('bos_id', 1, 'Id of <s>, the token in front of every text.')
         p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
-        p.Define('search', search.Search.Params(), 'How texts are searched.')
+        p.Define('search', decoding.Search.Params(), 'How texts are searched.')
         return p
 
     @classmethod
@@ -64,8 +61,8 @@ class AsrModel(recognizer.Recognizer):
             )
         if p.ctc_weight:
             dims = {'input_dim': dim, 'output_dim': p.decoder.vocab_size}
-            self.CreateChild('ctc_logits', linear.Linear.Params().Set(**dims))
-            self.CreateChild('ctc_loss', ctc_loss.CtcLoss.Params())
+            self.CreateChild('ctc_logits', layers.Linear.Params().Set(**dims))
+            self.CreateChild('ctc_loss', layers.CtcLoss.Params())
         self._search = p.search.Instantiate()
 
     def ComputePredictions(self, batch: NestedMap) -> NestedMap:
@@ -93,12 +90,12 @@ class AsrModel(recognizer.Recognizer):
         scorer = self.Scorer(batch)
         limits = self._search.MaxLengths(scorer.source_lengths)
         if others:
-            scorer = scorers.Ensemble([scorer, *(other.Scorer(batch) for other in others)])
+            scorer = decoding.Ensemble([scorer, *(other.Scorer(batch) for other in others)])
         if fusion is not None:
             scorer = fusion.Around(scorer)
         with contextlib.ExitStack() as stack:
             for each in (self, *others):
-                stack.enter_context(base.Hoisted(each))
+                stack.enter_context(layers.Hoisted(each))
             return self._search.Decode(scorer, limits, example_ids=batch.id)
 
     def Scorer(self, batch: NestedMap) -> _Scorer:
@@ -157,7 +154,7 @@ class AsrModel(recognizer.Recognizer):
         )
 
 
-class _Scorer(scorers.Scorer):
+class _Scorer(decoding.Scorer):
     """The decoder, step by step.
 
     Attributes:

@@ -6,13 +6,9 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from lingvo_lite import task
-from lingvo_lite.decoding import hypotheses
-from lingvo_lite.decoding.language_models import fusion, fusion_params
+from lingvo_lite import decoding, layers, metrics, task
+from lingvo_lite.decoding.language_models import fusion_params
 from lingvo_lite.inputs import source
-from lingvo_lite.layers import base
-from lingvo_lite.layers.speech import frontend, spec_augment
-from lingvo_lite.metrics import wer
 from lingvo_lite.nested_map import NestedMap
 
 
@@ -28,14 +24,14 @@ class Recognizer(task.BaseTask):
         p = super().Params()
         p.Define(
             'frontend',
-            frontend.MelAsrFrontend.Params().Set(normalization='per_feature'),
+            layers.MelAsrFrontend.Params().Set(normalization='per_feature'),
             'Waveform to features.',
-            bound=base.BaseLayer,
+            bound=layers.BaseLayer,
         )
-        p.Define('spec_augment', spec_augment.SpectrumAugmenter.Params(), 'Masks on the features.')
+        p.Define('spec_augment', layers.SpectrumAugmenter.Params(), 'Masks on the features.')
         p.Define(
             'fusion',
-            fusion_params.LmFusion.Params(),
+            decoding.LmFusion.Params(),
             'The language model that the search listens to.',
             resume='free',
         )
@@ -45,14 +41,14 @@ class Recognizer(task.BaseTask):
         super().__init__(params)
         self.CreateChild('frontend', self.params.frontend)
         self.CreateChild('spec_augment', self.params.spec_augment)
-        self._fusion: Optional[fusion_params.LmFusion] = None
+        self._fusion: Optional[decoding.LmFusion] = None
 
     def PrepareDecode(self, inputs: Any) -> None:
         """Reads the language model, in the tokens of the input."""
         if not fusion_params.adds(self.params.fusion):
             return
         tokenizer = inputs.tokenizer
-        vocabulary = fusion.Vocabulary(
+        vocabulary = decoding.Vocabulary(
             tokenizer.Tokens(), tokenizer.bos_id, tokenizer.eos_id, tokenizer.Fingerprint()
         )
         self._fusion = self.params.fusion.Instantiate(
@@ -60,15 +56,15 @@ class Recognizer(task.BaseTask):
         )
 
     def CreateDecoderMetrics(self) -> dict[str, Any]:
-        return {'wer': wer.Wer(), 'cer': wer.Cer()}
+        return {'wer': metrics.Wer(), 'cer': metrics.Cer()}
 
     def PostProcessDecodeOut(self, decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
         """The records of `hypotheses.records`, with the edits to the reference by each metric."""
-        records = hypotheses.records(decoded, inputs)
+        records = decoding.records(decoded, inputs)
         for record in records:
             if 'reference' in record:
                 for name, metric in (metrics or {}).items():
-                    edits = metric.Update(hypotheses.best(record), record['reference'])
+                    edits = metric.Update(decoding.best(record), record['reference'])
                     record[f'{name}_edits'] = edits._asdict()
         return records
 
@@ -77,7 +73,7 @@ class Recognizer(task.BaseTask):
         x, paddings = self.frontend(batch.source.waveform, batch.source.num_samples)
         return self.spec_augment(x, paddings), paddings
 
-    def _Fusion(self) -> Optional[fusion_params.LmFusion]:
+    def _Fusion(self) -> Optional[decoding.LmFusion]:
         """What the search listens to; None for nothing.
 
         Raises:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite.inputs import cache, source
-from lingvo_lite.inputs.text import parallel
+from lingvo_lite import inputs
+from lingvo_lite.inputs import cache
 
 
-class LinesInput(parallel.SourceTextInput):
+class LinesInput(inputs.SourceTextInput):
     """Lines of one file. Empty lines are not trained on; in evaluation they are kept."""
 
     side_names = ('target',)
@@ -46,14 +46,14 @@ class LinesInput(parallel.SourceTextInput):
         Raises:
           FileNotFoundError, ValueError: if it is missing or holds no line.
         """
-        lines: source.Source = source.LineSource(source.FindData(params.file, params.prepared_by))
+        lines: inputs.Source = inputs.LineSource(inputs.FindData(params.file, params.prepared_by))
         super().__init__(params, _LowerCase(lines) if params.lower_case else lines)
 
 
-class _LowerCase(source.Source):
+class _LowerCase(inputs.Source):
     """Lines in lower case."""
 
-    def __init__(self, lines: source.Source):
+    def __init__(self, lines: inputs.Source):
         self.name, self._lines = lines.name, lines
 
     def __len__(self) -> int:

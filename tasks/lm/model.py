@@ -6,10 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from lingvo_lite import task
+from lingvo_lite import layers, task
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import dropout, embedding, softmax, template
-from lingvo_lite.layers.recurrent import rnn
 from lingvo_lite.nested_map import NestedMap
 
 
@@ -31,16 +29,16 @@ class RnnLm(task.BaseTask):
         p.Define('model_dim', REQUIRED, 'Size of the embeddings.', type=int)
         p.Define('bos_id', 1, 'Id of <s>, the token in front of every text.')
         p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
-        p.Define('embedding', embedding.Embedding.Params(), 'Token embedding.')
-        p.Define('rnn', rnn.StackedRNN.Params(), 'The layers.')
-        p.Define('dropout', dropout.Dropout.Params(), 'On the embeddings, and before the softmax.')
-        p.Define('softmax', softmax.SoftmaxLoss.Params(), 'Output and loss.')
+        p.Define('embedding', layers.Embedding.Params(), 'Token embedding.')
+        p.Define('rnn', layers.StackedRNN.Params(), 'The layers.')
+        p.Define('dropout', layers.Dropout.Params(), 'On the embeddings, and before the softmax.')
+        p.Define('softmax', layers.SoftmaxLoss.Params(), 'Output and loss.')
         return p
 
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        handed = template.handed
+        handed = layers.handed
         self.CreateChild('embedding', handed(p, 'embedding', 'vocab_size', 'model_dim'))
         self.CreateChild('rnn', handed(p, 'rnn', input_dim=p.model_dim))
         self.CreateChild('dropout', p.dropout)

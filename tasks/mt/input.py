@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lingvo_lite.inputs import cache
-from lingvo_lite.inputs.text import parallel
+from lingvo_lite import inputs
 
 from . import numbers
 
@@ -14,9 +13,9 @@ from . import numbers
 NUMBERS = 'generated/numbers_en_de_v1'
 
 
-class NumbersInput(parallel.ParallelTextInput):
+class NumbersInput(inputs.ParallelTextInput):
     """Number words, written into the cache folder when the input is first built."""
 
     def __init__(self, params: Any):
-        numbers.Write(os.path.join(cache.CacheDir(), NUMBERS))
+        numbers.Write(os.path.join(inputs.CacheDir(), NUMBERS))
         super().__init__(params)

@@ -8,11 +8,8 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from lingvo_lite import task
-from lingvo_lite.decoding import hypotheses, scorers, search
+from lingvo_lite import decoding, layers, metrics, task
 from lingvo_lite.hyperparams import REQUIRED
-from lingvo_lite.layers import base, dropout, embedding, positions, softmax, transformer
-from lingvo_lite.metrics import bleu
 from lingvo_lite.nested_map import NestedMap
 
 
@@ -32,13 +29,13 @@ class TransformerModel(task.BaseTask):
         p.Define('model_dim', REQUIRED, 'Size of the embeddings and of all layers.', type=int)
         p.Define('bos_id', 1, 'Id of <s>, the token in front of every translation.')
         p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
-        p.Define('embedding', embedding.Embedding.Params(), 'Token embedding, shared.')
-        p.Define('position', positions.Sinusoid.Params(), 'Added to the embeddings.')
-        p.Define('input_dropout', dropout.Dropout.Params(), 'On the sum of both.')
-        p.Define('encoder', transformer.TransformerEncoder.Params(), 'Encoder stack.')
-        p.Define('decoder', transformer.TransformerDecoder.Params(), 'Decoder stack.')
-        p.Define('softmax', softmax.SoftmaxLoss.Params(), 'Output and loss.')
-        p.Define('search', search.Search.Params(), 'How translations are searched.')
+        p.Define('embedding', layers.Embedding.Params(), 'Token embedding, shared.')
+        p.Define('position', layers.Sinusoid.Params(), 'Added to the embeddings.')
+        p.Define('input_dropout', layers.Dropout.Params(), 'On the sum of both.')
+        p.Define('encoder', layers.TransformerEncoder.Params(), 'Encoder stack.')
+        p.Define('decoder', layers.TransformerDecoder.Params(), 'Decoder stack.')
+        p.Define('softmax', layers.SoftmaxLoss.Params(), 'Output and loss.')
+        p.Define('search', decoding.Search.Params(), 'How translations are searched.')
         return p
 
     def __init__(self, params: Any):
@@ -70,15 +67,15 @@ class TransformerModel(task.BaseTask):
         """Translations: ids, lengths, scores (see `search.Search.Decode`)."""
         scorer = self.Scorer(batch)
         if others:
-            scorer = scorers.Ensemble([scorer, *(other.Scorer(batch) for other in others)])
+            scorer = decoding.Ensemble([scorer, *(other.Scorer(batch) for other in others)])
         lengths = tf.reduce_sum(1.0 - batch.source.paddings, axis=1)
         with contextlib.ExitStack() as stack:
             for each in (self, *others):
-                stack.enter_context(base.Hoisted(each))
+                stack.enter_context(layers.Hoisted(each))
             limits = self._search.MaxLengths(lengths)
             return self._search.Decode(scorer, limits, example_ids=batch.id)
 
-    def Scorer(self, batch: NestedMap) -> scorers.Scorer:
+    def Scorer(self, batch: NestedMap) -> decoding.Scorer:
         """What the search asks for next tokens."""
         return _Scorer(self, batch)
 
@@ -95,14 +92,14 @@ class TransformerModel(task.BaseTask):
         return NestedMap(attention=attention)
 
     def CreateDecoderMetrics(self) -> dict[str, Any]:
-        return {'bleu': bleu.CorpusBleu(), 'chrf': bleu.ChrF()}
+        return {'bleu': metrics.CorpusBleu(), 'chrf': metrics.ChrF()}
 
     def PostProcessDecodeOut(self, decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
-        records = hypotheses.records(decoded, inputs)
+        records = decoding.records(decoded, inputs)
         for record in records:
             if 'reference' in record:
                 for metric in (metrics or {}).values():
-                    metric.Update(hypotheses.best(record), record['reference'])
+                    metric.Update(decoding.best(record), record['reference'])
         return records
 
     def Encode(self, batch: NestedMap) -> tf.Tensor:
@@ -114,7 +111,7 @@ class TransformerModel(task.BaseTask):
         return self.input_dropout(self.position.FProp(self.embedding.FProp(ids), position))
 
 
-class _Scorer(scorers.Scorer):
+class _Scorer(decoding.Scorer):
     """The decoder, step by step."""
 
     def __init__(self, model: TransformerModel, batch: NestedMap):

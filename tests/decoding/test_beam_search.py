@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lingvo_lite.decoding import beam_search as beam_search_lib
-from lingvo_lite.decoding import live_batch, scorers
+from lingvo_lite.decoding import beam_search as beam_search_lib, live_batch, scorers
 from lingvo_lite.nested_map import NestedMap
 
 beam_search = beam_search_lib.beam_search

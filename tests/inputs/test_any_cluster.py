@@ -6,8 +6,7 @@ import collections
 import json
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lingvo_lite.inputs import pipeline
 from lingvo_lite.nested_map import NestedMap

@@ -15,8 +15,13 @@ from lingvo_lite.inputs.text import tokenizers
 from lingvo_lite.layers import base
 from lingvo_lite.layers.speech import jasper_blocks
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.tasks.asr import conformer_encoder, ctc_model, deep_speech, recognizer
-from lingvo_lite.tasks.asr import input as asr_input
+from lingvo_lite.tasks.asr import (
+    conformer_encoder,
+    ctc_model,
+    deep_speech,
+    input as asr_input,
+    recognizer,
+)
 from lingvo_lite.tasks.asr.params import librispeech, librispeech_conformer, spoken_digits
 from lingvo_lite.training import evaluation
 

@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
-from lingvo_lite.layers import base
-from lingvo_lite.layers import initializers as py_utils
+from lingvo_lite.layers import base, initializers as py_utils
 from lingvo_lite.layers.recurrent import attention as recurrent_attention
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.optim import schedules as lr_schedule

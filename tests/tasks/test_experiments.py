@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lingvo_lite import experiment, registry
-from lingvo_lite import task as base_task
+from lingvo_lite import experiment, registry, task as base_task
 from lingvo_lite.layers import base
 from lingvo_lite.testing import fake_data, golden
 from lingvo_lite.training import evaluation, learner

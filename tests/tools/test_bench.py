@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.tools.bench import __main__ as command
 from lingvo_lite.tools.bench import (
+    __main__ as command,
     hearing,
     recurrent,
     results,

@@ -17,10 +17,8 @@ from lingvo_lite.inputs.text import parallel, tokenizers
 from lingvo_lite.layers.recurrent import cells
 from lingvo_lite.layers.speech import frontend
 from lingvo_lite.optim import optimizers
-from lingvo_lite.tasks.asr import ctc_model, deep_speech
-from lingvo_lite.tasks.asr import model as las
-from lingvo_lite.tasks.lm import input as lm_input
-from lingvo_lite.tasks.lm import model as lm
+from lingvo_lite.tasks.asr import ctc_model, deep_speech, model as las
+from lingvo_lite.tasks.lm import input as lm_input, model as lm
 from lingvo_lite.tasks.mt import model as mt
 
 _WORDS = 'zero one two three four five six seven eight nine'.split()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from lingvo_lite import hyperparams
+from lingvo_lite import hyperparams, renamed
 from lingvo_lite.jobs.reporting import tensorboard
 from lingvo_lite.runs import atomic, metrics_log, rundir
 from lingvo_lite.runs.checkpoints import best
@@ -165,7 +165,7 @@ def CheckParams(folder: str, params: Any, weights: str) -> None:
         atomic.Write(path, text)
         return
     with open(path, encoding='utf-8') as file:
-        before = file.read()
+        before = renamed.PresentText(file.read(), path)
     old, new = before.split('\n'), text.split('\n')
     differing = [line for line in new if line not in old] or [
         line for line in old if line not in new

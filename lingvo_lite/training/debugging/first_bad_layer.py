@@ -17,8 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.training import learner as learner_lib
-from lingvo_lite.training import replica_function, step_result
+from lingvo_lite.training import learner as learner_lib, replica_function, step_result
 
 _SHOWN = 5  # layers that overflow, in a message
 

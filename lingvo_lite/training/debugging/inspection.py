@@ -17,8 +17,7 @@ import tensorflow as tf
 
 from lingvo_lite import step as step_lib
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.training import learner as learner_lib
-from lingvo_lite.training import step_result
+from lingvo_lite.training import learner as learner_lib, step_result
 from lingvo_lite.training.debugging import first_bad_layer
 
 OnBad = Callable[[str, Any], None]

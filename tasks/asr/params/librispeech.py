@@ -5,16 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, registry
-from lingvo_lite.inputs.speech import transcribed
-from lingvo_lite.inputs.text import tokenizers
-from lingvo_lite.layers import initializers as py_utils
+from lingvo_lite import experiment, inputs, layers, registry
 from lingvo_lite.optim import schedules as lr_schedule
 
 from .. import model
 
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"
-NUM_CHARACTERS = tokenizers.NUM_SPECIAL + len(CHARACTERS)
+NUM_CHARACTERS = inputs.NUM_SPECIAL + len(CHARACTERS)
 TRAIN = ('train-clean-100', 'train-clean-360', 'train-other-500')
 
 
@@ -43,14 +40,14 @@ class LibrispeechExperiment(experiment.BaseExperiment):
         return self._Input('librispeech/test-other-*.tfrecord')
 
     def _Input(self, pattern: str) -> Any:
-        p = transcribed.SpeechInput.Params().Set(file_pattern=pattern, characters=CHARACTERS)
+        p = inputs.SpeechInput.Params().Set(file_pattern=pattern, characters=CHARACTERS)
         p.prepared_by = 'tools/prepare_librispeech.py'
         p.tokenizer = self._Tokenizer()
         p.bucket_upper_bound = [200, 400, 600, 800, 1000, 1200, 1300, 1400, 1500, 1600, 1700]
         return p.Set(tokens_per_batch=40_000)
 
     def _Tokenizer(self) -> Any:
-        return tokenizers.CharacterTokenizer.Params().Set(characters=CHARACTERS)
+        return inputs.CharacterTokenizer.Params().Set(characters=CHARACTERS)
 
 
 @registry.Register
@@ -74,7 +71,7 @@ class Librispeech(LibrispeechExperiment):
         ep.num_lstm_layers = 4
         ep.conv_filter_shapes = [(3, 3, 1, 32), (3, 3, 32, 32)]
         ep.conv_filter_strides = [(2, 2), (2, 2)]
-        ep.cnn_tpl.params_init = py_utils.WeightInit.Gaussian(0.001)
+        ep.cnn_tpl.params_init = layers.WeightInit.Gaussian(0.001)
         # Disable conv LSTM layers.
         ep.num_conv_lstm_layers = 0
         # Initialize decoder params.
@@ -126,6 +123,6 @@ class LibrispeechWordPiece(Librispeech):
 
 def WordPieces(vocab_size: int) -> Any:
     """Params of a tokenizer that is trained on the transcripts of the training set."""
-    return tokenizers.SentencePieceTokenizer.Params().Set(
+    return inputs.SentencePieceTokenizer.Params().Set(
         vocab_size=vocab_size, train_files=[f'librispeech/{split}.txt' for split in TRAIN]
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import registry
-from lingvo_lite.optim import optimizers, schedules
+from lingvo_lite import optim, registry
+from lingvo_lite.optim import schedules
 
 from .. import conformer_encoder, ctc_model, model
 from . import librispeech
@@ -68,7 +68,7 @@ class _LibrispeechConformer(librispeech.LibrispeechExperiment):
         p.train.lr_schedule = schedules.Transformer.Params().Set(
             warmup_steps=10_000, model_dim=self.dim
         )
-        p.train.optimizer = optimizers.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
+        p.train.optimizer = optim.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
         p.train.l2_regularizer_weight = 1e-6
         p.train.save_interval_steps = 2000
         p.train.max_steps = 500_000

@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lingvo_lite import registry
-from lingvo_lite.layers import conv, initializers
-from lingvo_lite.layers.recurrent import cells, rnn
-from lingvo_lite.layers.speech import frontend, jasper_blocks
-from lingvo_lite.optim import optimizers, schedules
+from lingvo_lite import layers, optim, registry
+from lingvo_lite.optim import schedules
 
 from .. import ctc_model, deep_speech
 from . import librispeech
@@ -52,9 +49,9 @@ class LibrispeechDeepSpeech2(_LibrispeechCtc):
             dropout_prob=0.5,
         )
         p.encoder.rnn.num_layers = 5
-        p.encoder.rnn.cell = cells.GRUCell.Params().Set(cell_dim=800)
+        p.encoder.rnn.cell = layers.GRUCell.Params().Set(cell_dim=800)
         p.train.learning_rate = 1e-3
-        p.train.optimizer = optimizers.Larc.Params().Set(alpha=0.9, eta=1e-3)
+        p.train.optimizer = optim.Larc.Params().Set(alpha=0.9, eta=1e-3)
         steps = 200 * _STEPS_AN_EPOCH
         p.train.lr_schedule = schedules.Polynomial.Params().Set(
             limit=(steps, 0.0), power=0.5, origin='limit'
@@ -72,7 +69,7 @@ class LibrispeechDeepSpeech2(_LibrispeechCtc):
         return p
 
     def _Spectrogram(self, num_bins: int) -> Any:
-        return frontend.SpectrogramFrontend.Params().Set(
+        return layers.SpectrogramFrontend.Params().Set(
             num_bins=num_bins,
             frame_size_ms=20.0,
             fft_size=320,
@@ -97,10 +94,10 @@ class LibrispeechDeepSpeech2Medium(LibrispeechDeepSpeech2):
             row_conv_width=8,
             hidden_dim=2048,
         )
-        p.encoder.rnn = rnn.StackedRNN.Params().Set(num_layers=3)
-        p.encoder.rnn.cell = cells.GRUCell.Params().Set(cell_dim=1024)
+        p.encoder.rnn = layers.StackedRNN.Params().Set(num_layers=3)
+        p.encoder.rnn.cell = layers.GRUCell.Params().Set(cell_dim=1024)
         p.train.learning_rate = 2e-4
-        p.train.optimizer = optimizers.Adam.Params()
+        p.train.optimizer = optim.Adam.Params()
         p.train.max_steps = p.train.lr_schedule.limit[0] // 4
         p.train.lr_schedule.limit = (p.train.max_steps, 0.0)
         return p
@@ -123,7 +120,7 @@ class LibrispeechDeepSpeech2Small(LibrispeechDeepSpeech2):
         p.encoder.rnn.num_layers = 2
         p.encoder.rnn.cell.cell_dim = 512
         p.train.learning_rate = 1e-4
-        p.train.optimizer = optimizers.Adam.Params()
+        p.train.optimizer = optim.Adam.Params()
         p.train.max_steps = 50_000
         p.train.lr_schedule = schedules.Exponential.Params().Set(limit=(50_000, 0.9**10))
         return p
@@ -156,7 +153,7 @@ class LibrispeechWave2Letter(_LibrispeechCtc):
             activation='clipped_relu',
         )
         p.train.learning_rate = 0.05
-        p.train.optimizer = optimizers.Larc.Params().Set(alpha=0.9, eta=1e-3)
+        p.train.optimizer = optim.Larc.Params().Set(alpha=0.9, eta=1e-3)
         steps = 200 * _STEPS_AN_EPOCH
         p.train.lr_schedule = schedules.Polynomial.Params().Set(
             limit=(steps, 0.0), power=2.0, origin='limit'
@@ -204,7 +201,7 @@ class LibrispeechJasper(LibrispeechWave2Letter):
             ]
         )
         p.train.learning_rate = 0.02
-        p.train.optimizer = optimizers.NovoGrad.Params().Set(beta1=0.95, beta2=0.0)
+        p.train.optimizer = optim.NovoGrad.Params().Set(beta1=0.95, beta2=0.0)
         p.train.optimizer.Set(weight_decay=1e-3, weight_decay_exclusion='')
         p.train.max_steps = 400 * _STEPS_AN_EPOCH
         p.train.lr_schedule = schedules.Polynomial.Params().Set(
@@ -222,7 +219,7 @@ class LibrispeechQuartzNet(LibrispeechJasper):
 
     def Task(self) -> Any:
         p = super().Task()
-        separable = conv.SeparableConv1D.Params().Set(use_bias=False)
+        separable = layers.SeparableConv1D.Params().Set(use_bias=False)
         body = {'num_repeats': 5, 'residual': 'own', 'conv': separable}
         p.encoder.blocks = _Blocks(
             [
@@ -245,7 +242,7 @@ class LibrispeechQuartzNet(LibrispeechJasper):
 
 def _LogFilterBank() -> Any:
     """Params of 64 bands, as librosa has them."""
-    return frontend.MelAsrFrontend.Params().Set(
+    return layers.MelAsrFrontend.Params().Set(
         num_bins=64,
         frame_size_ms=20.0,
         fft_size=512,
@@ -259,8 +256,8 @@ def _Blocks(settings: Sequence[dict[str, Any]], activation: str = 'relu') -> lis
     """Params of blocks with these settings, and OpenSeq2Seq's batch norm and first values."""
     blocks = []
     for each in settings:
-        block = jasper_blocks.DenseBlock.Params().Set(activation=activation, **each)
+        block = layers.DenseBlock.Params().Set(activation=activation, **each)
         block.batch_norm.Set(decay=0.9, epsilon=1e-3)
-        block.params_init = initializers.WeightInit.GaussianSqrtFanAvg()
+        block.params_init = layers.WeightInit.GaussianSqrtFanAvg()
         blocks.append(block)
     return blocks

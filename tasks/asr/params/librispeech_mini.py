@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, registry
-from lingvo_lite.inputs.text import tokenizers
-from lingvo_lite.layers.speech import jasper_blocks
+from lingvo_lite import experiment, inputs, layers, registry
 
-from .. import ctc_model
-from .. import input as asr_input
+from .. import ctc_model, input as asr_input
 from . import librispeech, spoken_digits
 
 
@@ -28,7 +25,7 @@ class LibrispeechMini(experiment.BaseExperiment):
 
     def Task(self) -> Any:
         p = ctc_model.CtcModel.Params().Set(vocab_size=librispeech.NUM_CHARACTERS)
-        block = jasper_blocks.DenseBlock.Params().Set(output_dim=192, kernel_size=9)
+        block = layers.DenseBlock.Params().Set(output_dim=192, kernel_size=9)
         p.encoder.blocks = [
             block.Copy().Set(stride=2),
             *[block.Copy().Set(num_repeats=2, residual='own')] * 3,
@@ -57,5 +54,5 @@ class LibrispeechMini(experiment.BaseExperiment):
 
     def _Input(self, split: str) -> Any:
         p = asr_input.LibrispeechMiniInput.Params().Set(split=split, tokens_per_batch=20_000)
-        p.tokenizer = tokenizers.CharacterTokenizer.Params().Set(characters=librispeech.CHARACTERS)
+        p.tokenizer = inputs.CharacterTokenizer.Params().Set(characters=librispeech.CHARACTERS)
         return p

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, registry
-from lingvo_lite.inputs.text import tokenizers
-from lingvo_lite.layers.recurrent import attention, cells
-from lingvo_lite.layers.speech import frontend
+from lingvo_lite import experiment, inputs, layers, registry
 from lingvo_lite.optim import schedules
 
-from .. import ctc_model, deep_speech, model
-from .. import input as asr_input
+from .. import ctc_model, deep_speech, input as asr_input, model
 
 SAMPLE_RATE = 8000
-VOCAB_SIZE = tokenizers.NUM_SPECIAL + len(asr_input.DIGITS)
+VOCAB_SIZE = inputs.NUM_SPECIAL + len(asr_input.DIGITS)
 
 
 @registry.Register
@@ -44,7 +40,7 @@ class SpokenDigits(experiment.BaseExperiment):
             dropout_prob=0.3,
         )
         p.encoder.rnn.num_layers = 1
-        p.encoder.rnn.cell = cells.GRUCell.Params().Set(cell_dim=96)
+        p.encoder.rnn.cell = layers.GRUCell.Params().Set(cell_dim=96)
         return Train(p, max_steps=2000)
 
     def Tiny(self) -> Any:
@@ -89,7 +85,7 @@ class SpokenDigitsLas(SpokenDigits):
         )
         p.decoder.Set(vocab_size=VOCAB_SIZE, emb_dim=32, rnn_cell_dim=128, source_dim=256)
         # Where it looked last tells the second of two equal digits from the first.
-        p.decoder.attention = attention.LocationSensitiveAttention.Params()
+        p.decoder.attention = layers.LocationSensitiveAttention.Params()
         p.decoder.attention.hidden_dim = 64
         p.decoder.dropout_prob = 0.3
         p.decoder.softmax.label_smoothing = 0.1
@@ -99,7 +95,7 @@ class SpokenDigitsLas(SpokenDigits):
 
 def Frontend() -> Any:
     """Params of the features of speech at 8 kHz."""
-    p = frontend.MelAsrFrontend.Params().Set(sample_rate=float(SAMPLE_RATE), num_bins=40)
+    p = layers.MelAsrFrontend.Params().Set(sample_rate=float(SAMPLE_RATE), num_bins=40)
     return p.Set(lower_edge_hertz=100.0, upper_edge_hertz=3800.0, normalization='per_feature')
 
 
@@ -125,7 +121,7 @@ def Train(p: Any, max_steps: int) -> Any:
 def Digits(p: Any) -> Any:
     """Input Params p, for words that are digits at 8 kHz."""
     p.Set(sample_rate=SAMPLE_RATE, tokens_per_batch=20_000)
-    p.tokenizer = tokenizers.WordTokenizer.Params().Set(words=asr_input.DIGITS)
+    p.tokenizer = inputs.WordTokenizer.Params().Set(words=asr_input.DIGITS)
     return p
 
 

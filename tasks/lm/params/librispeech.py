@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, registry
-from lingvo_lite.inputs.text import tokenizers
+from lingvo_lite import experiment, inputs, registry
 from lingvo_lite.optim import schedules
 
-from .. import input as lm_input
-from .. import model
+from .. import input as lm_input, model
 
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"
 CORPUS = 'librispeech/librispeech-lm-norm.txt'
@@ -26,7 +24,7 @@ class LibrispeechChar(experiment.BaseExperiment):
 
     def Task(self) -> Any:
         p = model.RnnLm.Params()
-        p.vocab_size = tokenizers.NUM_SPECIAL + len(CHARACTERS)
+        p.vocab_size = inputs.NUM_SPECIAL + len(CHARACTERS)
         model.Sizes(p, model_dim=64, num_layers=2, cell_dim=1024)
         p.dropout.rate = 0.1
         p.rnn.dropout_prob = 0.1
@@ -63,7 +61,7 @@ class LibrispeechChar(experiment.BaseExperiment):
     def _Input(self, file: str, prepared_by: str) -> Any:
         p = lm_input.LinesInput.Params()
         p.Set(file=file, prepared_by=prepared_by, lower_case=True, tokens_per_batch=16_384)
-        p.tokenizer = tokenizers.CharacterTokenizer.Params().Set(characters=CHARACTERS)
+        p.tokenizer = inputs.CharacterTokenizer.Params().Set(characters=CHARACTERS)
         return p
 
 

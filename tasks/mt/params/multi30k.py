@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, registry
-from lingvo_lite.inputs.text import parallel, tokenizers
-from lingvo_lite.optim import optimizers, schedules
+from lingvo_lite import experiment, inputs, optim, registry
+from lingvo_lite.optim import schedules
 
 from . import wmt
 
@@ -35,7 +34,7 @@ class Multi30kEnDe(experiment.BaseExperiment):
         p.search.Set(method='beam', beam_size=5, length_normalization=1.0)
         p.train.learning_rate = 2.5
         p.train.lr_schedule = schedules.Transformer.Params().Set(model_dim=128, warmup_steps=2000)
-        p.train.optimizer = optimizers.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
+        p.train.optimizer = optim.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
         p.train.max_steps = 8000
         p.train.save_interval_steps = 500
         p.train.save_max_to_keep = 10
@@ -57,11 +56,11 @@ class Multi30kEnDe(experiment.BaseExperiment):
         return self._Input('test_2016_flickr')
 
     def _Input(self, split: str) -> Any:
-        p = parallel.ParallelTextInput.Params()
+        p = inputs.ParallelTextInput.Params()
         p.source_file = f'multi30k/{split}.en'
         p.target_file = f'multi30k/{split}.de'
         p.prepared_by = "github.com/multi30k/dataset's folder data/task1/raw"
-        p.tokenizer = tokenizers.SentencePieceTokenizer.Params().Set(
+        p.tokenizer = inputs.SentencePieceTokenizer.Params().Set(
             vocab_size=self.Task().vocab_size,
             train_files=['multi30k/train.en', 'multi30k/train.de'],
         )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, registry
-from lingvo_lite.inputs.text import tokenizers
-from lingvo_lite.optim import optimizers, schedules
+from lingvo_lite import experiment, inputs, optim, registry
+from lingvo_lite.optim import schedules
 
 from .. import input as mt_input
 from . import wmt
@@ -30,7 +29,7 @@ class NumbersEnDe(experiment.BaseExperiment):
         p.search.Set(method='beam', beam_size=4, length_normalization=0.6)
         p.train.learning_rate = 1.0
         p.train.lr_schedule = schedules.Transformer.Params().Set(model_dim=128, warmup_steps=400)
-        p.train.optimizer = optimizers.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
+        p.train.optimizer = optim.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
         p.train.max_steps = 1500
         p.train.save_interval_steps = 500
         p.eval.best_metric = 'decode_dev/bleu'
@@ -54,7 +53,7 @@ class NumbersEnDe(experiment.BaseExperiment):
         p.source_file = f'{mt_input.NUMBERS}/{split}.en'
         p.target_file = f'{mt_input.NUMBERS}/{split}.de'
         files = [f'{mt_input.NUMBERS}/train.{language}' for language in ('en', 'de')]
-        p.tokenizer = tokenizers.SentencePieceTokenizer.Params().Set(
+        p.tokenizer = inputs.SentencePieceTokenizer.Params().Set(
             vocab_size=self.Task().vocab_size, train_files=files
         )
         p.tokens_per_batch = 8192

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, registry
-from lingvo_lite.inputs.text import parallel, tokenizers
-from lingvo_lite.optim import optimizers, schedules
+from lingvo_lite import experiment, inputs, optim, registry
+from lingvo_lite.optim import schedules
 
 from .. import model
 
@@ -33,7 +32,7 @@ class WmtEnDe(experiment.BaseExperiment):
         p.search.Set(max_ratio=1.0, max_steps=50)
         p.train.learning_rate = 1.0
         p.train.lr_schedule = schedules.Transformer.Params().Set(model_dim=512, warmup_steps=4000)
-        p.train.optimizer = optimizers.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
+        p.train.optimizer = optim.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
         p.train.max_steps = 100_000
         p.eval.best_metric = 'decode_dev/bleu'
         p.eval.best_mode = 'max'
@@ -56,10 +55,10 @@ class WmtEnDe(experiment.BaseExperiment):
         return self._Input('newstest2014')
 
     def _Input(self, name: str) -> Any:
-        p = parallel.ParallelTextInput.Params()
+        p = inputs.ParallelTextInput.Params()
         p.file_pattern = f'wmt_en_de/{name}-*.tfrecord'
         p.prepared_by = 'tools/prepare_wmt.py'
-        p.tokenizer = tokenizers.SentencePieceTokenizer.Params().Set(
+        p.tokenizer = inputs.SentencePieceTokenizer.Params().Set(
             vocab_size=self.Task().vocab_size, model_file='wmt_en_de/spm.model'
         )
         p.tokens_per_batch = 16_000

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lingvo_lite.runs.checkpoints import files, tensors
-from lingvo_lite.runs.checkpoints import saver as saving
+from lingvo_lite.runs.checkpoints import files, saver as saving, tensors
 
 
 @pytest.fixture

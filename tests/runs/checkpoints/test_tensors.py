@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lingvo_lite.runs.checkpoints import files as checkpoint_files
-from lingvo_lite.runs.checkpoints import tensors
+from lingvo_lite.runs.checkpoints import files as checkpoint_files, tensors
 
 
 class Killed(BaseException):

@@ -1,0 +1,38 @@
+"""inputs.ParallelTextInput, inputs.ByteTokenizer, ...: what datasets are described with."""
+
+from .cache import CacheDir as CacheDir
+from .mixed_input import MixedInput as MixedInput
+from .pipeline import BaseInput as BaseInput, Batch as Batch
+from .records import RecordSource as RecordSource, ShardWriter as ShardWriter
+from .source import (
+    BadRecordError as BadRecordError,
+    FindData as FindData,
+    FindDataFiles as FindDataFiles,
+    IterableSource as IterableSource,
+    LineSource as LineSource,
+    MemorySource as MemorySource,
+    Source as Source,
+)
+from .speech.files import SpeechFilesInput as SpeechFilesInput
+from .speech.manifests import Manifest as Manifest
+from .speech.transcribed import SpeechInput as SpeechInput
+from .speech.utterances import (
+    ManifestUtterances as ManifestUtterances,
+    RecordUtterances as RecordUtterances,
+    Utterance as Utterance,
+    Utterances as Utterances,
+)
+from .speech.waveform_input import WaveformInput as WaveformInput
+from .text.pairs import LinePairs as LinePairs, RecordPairs as RecordPairs
+from .text.parallel import (
+    ParallelTextInput as ParallelTextInput,
+    SourceTextInput as SourceTextInput,
+)
+from .text.tokenizers import (
+    NUM_SPECIAL as NUM_SPECIAL,
+    BaseTokenizer as BaseTokenizer,
+    ByteTokenizer as ByteTokenizer,
+    CharacterTokenizer as CharacterTokenizer,
+    SentencePieceTokenizer as SentencePieceTokenizer,
+    WordTokenizer as WordTokenizer,
+)
