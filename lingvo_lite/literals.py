@@ -140,7 +140,8 @@ def FindClass(name: str) -> type:
         if isinstance(found, type):
             return found
         where, wanted = '.'.join(parts[:end]), '.'.join(parts[end:])
-        near = difflib.get_close_matches(wanted, getattr(module, '__all__', ()), n=2)
+        public = module.__all__ if parts[0] == _HOUSE and hasattr(module, '__all__') else ()
+        near = difflib.get_close_matches(wanted, public, n=2)
         hint = f'; did you mean {" or ".join(repr(n) for n in near)}?' if near else ''
         raise LiteralError(f'module {where} has no class {wanted!r}{hint}')
     raise LiteralError(

@@ -80,7 +80,7 @@ def Present(name: str) -> str:
     """
     found = _Look(name)
     if found != name:
-        _Tell(name, found)
+        _Tell(f'The class {name} is called {found} by now.')
     return found
 
 
@@ -102,12 +102,9 @@ def PresentText(text: str, source: str) -> str:
     result = _IN_TEXT.sub(Replace, text)
     if old:
         first = next(iter(old))
-        _log.info(
-            '%s names %d classes as they were called before; %s is read as %s.',
-            source,
-            len(old),
-            first,
-            old[first],
+        count = '1 class' if len(old) == 1 else f'{len(old)} classes'
+        _Tell(
+            f'{source} names {count} as they were called before; {first} is read as {old[first]}.'
         )
     return result
 
@@ -124,5 +121,5 @@ def _Look(name: str) -> str:
 
 
 @functools.cache
-def _Tell(old: str, new: str) -> None:
-    _log.info('The class %s is called %s by now.', old, new)
+def _Tell(line: str) -> None:
+    _log.info('%s', line)

@@ -366,8 +366,11 @@ MODULES = {
     'runpy',
 }
 METHODS = {('os', 'system'), ('os', 'popen'), ('os', 'execv'), ('os', 'execvp')}
-IMPORTERS = {  # who may import by name: the registry, --import, and the list of layers of the tests
+# Who may import by name: the registry, --import, the list of layers of the tests; and literals the
+# rooms of lingvo_lite itself that it lists.
+IMPORTERS = {
     'lingvo_lite/registry.py',
+    'lingvo_lite/literals.py',
     'lingvo_lite/jobs/config/job_params.py',
     'lingvo_lite/testing/layer_cases.py',
 }

@@ -5,10 +5,13 @@ sys.path, so that nothing that it imports or registers stays, and nothing else i
 """
 
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
 
+import lazy_loader
 import pytest
 
 from lingvo_lite import registry
@@ -41,9 +44,9 @@ class Site:
 
     def __init__(self, path):
         self.path = path
-        for name in ('__init__', 'hyperparams', 'literals', 'registry'):
-            with open(f'{REPOSITORY}/lingvo_lite/{name}.py', encoding='utf-8') as file:
-                self.Write(f'lingvo_lite/{name}.py', file.read())
+        for file in pathlib.Path(REPOSITORY, 'lingvo_lite').glob('*.py*'):
+            self.Write(f'lingvo_lite/{file.name}', file.read_text(encoding='utf-8'))
+        shutil.copytree(os.path.dirname(lazy_loader.__file__), path / 'lazy_loader')
 
     def Write(self, name, text):
         file = self.path / name

@@ -11,6 +11,7 @@ from .source import (
     IterableSource as IterableSource,
     LineSource as LineSource,
     MemorySource as MemorySource,
+    SetDataDir as SetDataDir,
     Source as Source,
 )
 from .speech.files import SpeechFilesInput as SpeechFilesInput

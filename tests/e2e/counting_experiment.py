@@ -6,12 +6,9 @@ What a checkpoint holds was trained on, whatever was read ahead or lost in betwe
 
 import tensorflow as tf
 
-from lingvo_lite import experiment, registry, task
-from lingvo_lite.inputs.text import parallel
-from lingvo_lite.layers import base
+from lingvo_lite import experiment, inputs, layers, optim, registry, task
 from lingvo_lite.layers.initializers import WeightInit
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.optim import optimizers
 
 NUM_EXAMPLES = 400  # tiny/train of tiny_experiment
 
@@ -21,8 +18,8 @@ class CountingTask(task.BaseTask):
 
     def __init__(self, params):
         super().__init__(params)
-        self.CreateVariable('seen', base.Weight([NUM_EXAMPLES], init=WeightInit.Constant(0.0)))
-        self.CreateVariable('w', base.Weight([8]))
+        self.CreateVariable('seen', layers.Weight([NUM_EXAMPLES], init=WeightInit.Constant(0.0)))
+        self.CreateVariable('w', layers.Weight([8]))
 
     def ComputePredictions(self, batch):
         real = batch.row_weight
@@ -50,7 +47,7 @@ class Counting(experiment.BaseExperiment):
 
     def Task(self):
         p = CountingTask.Params()
-        p.train.Set(optimizer=optimizers.SGD.Params(), learning_rate=1.0, precision='float32')
+        p.train.Set(optimizer=optim.SGD.Params(), learning_rate=1.0, precision='float32')
         p.train.Set(save_interval_steps=10, summary_interval_steps=5)
         return p.Set(loss_weights={'error': 0.05})
 
@@ -58,6 +55,6 @@ class Counting(experiment.BaseExperiment):
         return self.Task()
 
     def Train(self):
-        p = parallel.ParallelTextInput.Params()
+        p = inputs.ParallelTextInput.Params()
         p.Set(source_file='tiny/train.src', target_file='tiny/train.tgt')
         return p.Set(tokens_per_batch=600)

@@ -7,12 +7,11 @@ import threading
 
 import tiny_experiment
 
-from lingvo_lite import registry
+from lingvo_lite import inputs, registry
 from lingvo_lite.inputs import pipeline
-from lingvo_lite.inputs.text import parallel
 
 
-class HangingInput(parallel.ParallelTextInput):
+class HangingInput(inputs.ParallelTextInput):
     """Reading one of the training batches never ends."""
 
     @classmethod

@@ -6,9 +6,7 @@
 import os
 import random
 
-from lingvo_lite import experiment, registry
-from lingvo_lite.inputs.text import parallel
-from lingvo_lite.optim import optimizers
+from lingvo_lite import experiment, inputs, optim, registry
 from lingvo_lite.tasks.mt import model
 
 _LINES = {'train': 400, 'dev': 13, 'test': 21}
@@ -39,7 +37,7 @@ class Digits(experiment.BaseExperiment):
             stack.Set(num_layers=1, num_heads=2, hidden_dim=32)
             stack.Set(residual_dropout_prob=0.1, atten_dropout_prob=0.1, relu_dropout_prob=0.1)
         p.search.Set(method='beam', beam_size=2, max_steps=12)
-        p.train.Set(learning_rate=0.01, optimizer=optimizers.Adam.Params())
+        p.train.Set(learning_rate=0.01, optimizer=optim.Adam.Params())
         p.train.Set(max_steps=20, save_interval_steps=5, summary_interval_steps=5)
         p.train.Set(ema_decay=0.9, precision='float32')
         return p
@@ -57,7 +55,7 @@ class Digits(experiment.BaseExperiment):
         return self._Input('test')
 
     def _Input(self, split):
-        p = parallel.ParallelTextInput.Params()
+        p = inputs.ParallelTextInput.Params()
         p.source_file = f'tiny/{split}.src'
         p.target_file = f'tiny/{split}.tgt'
         p.tokens_per_batch = 200

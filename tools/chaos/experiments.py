@@ -11,12 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lingvo_lite import experiment, registry, task
-from lingvo_lite.inputs.speech import audio, manifests, transcribed
-from lingvo_lite.inputs.text import parallel, tokenizers
-from lingvo_lite.layers.recurrent import cells
-from lingvo_lite.layers.speech import frontend
-from lingvo_lite.optim import optimizers
+from lingvo_lite import experiment, inputs, layers, optim, registry, task
+from lingvo_lite.inputs.speech import audio, manifests
 from lingvo_lite.tasks.asr import ctc_model, deep_speech, model as las
 from lingvo_lite.tasks.lm import input as lm_input, model as lm
 from lingvo_lite.tasks.mt import model as mt
@@ -81,7 +77,7 @@ class _Experiment(experiment.BaseExperiment):
 
     def Task(self) -> Any:
         p = self.Model()
-        p.train.Set(learning_rate=0.01, optimizer=optimizers.Adam.Params())
+        p.train.Set(learning_rate=0.01, optimizer=optim.Adam.Params())
         p.train.Set(ema_decay=0.9, precision='float32')
         return p
 
@@ -97,17 +93,15 @@ class _Experiment(experiment.BaseExperiment):
 
 class _Speech(_Experiment):
     def Frontend(self, p: Any) -> Any:
-        p.frontend = frontend.MelAsrFrontend.Params().Set(sample_rate=float(_RATE), num_bins=16)
+        p.frontend = layers.MelAsrFrontend.Params().Set(sample_rate=float(_RATE), num_bins=16)
         p.frontend.Set(lower_edge_hertz=100.0, upper_edge_hertz=3800.0)
         p.frontend.normalization = 'per_feature'
         p.spec_augment.Set(freq_mask_count=1, freq_mask_max_bins=3)
         return p
 
     def Input(self, split: str) -> Any:
-        p = transcribed.SpeechInput.Params().Set(
-            manifest=f'{_FOLDER}/{split}.tsv', sample_rate=_RATE
-        )
-        p.tokenizer = tokenizers.WordTokenizer.Params().Set(words=_WORDS)
+        p = inputs.SpeechInput.Params().Set(manifest=f'{_FOLDER}/{split}.tsv', sample_rate=_RATE)
+        p.tokenizer = inputs.WordTokenizer.Params().Set(words=_WORDS)
         if split == 'train':
             p.speeds = [0.9, 1.0, 1.1]
         return p.Set(tokens_per_batch=400)
@@ -118,7 +112,7 @@ class Ctc(_Speech):
     """Batch norm and SpecAugment."""
 
     def Model(self) -> Any:
-        p = _CtcModel.Params().Set(vocab_size=tokenizers.NUM_SPECIAL + len(_WORDS))
+        p = _CtcModel.Params().Set(vocab_size=inputs.NUM_SPECIAL + len(_WORDS))
         p.encoder = deep_speech.DeepSpeechEncoder.Params().Set(
             conv_kernels=[(5, 5)],
             conv_strides=[(2, 2)],
@@ -127,7 +121,7 @@ class Ctc(_Speech):
             dropout_prob=0.1,
         )
         p.encoder.rnn.num_layers = 1
-        p.encoder.rnn.cell = cells.GRUCell.Params().Set(cell_dim=8)
+        p.encoder.rnn.cell = layers.GRUCell.Params().Set(cell_dim=8)
         return self.Frontend(p)
 
 
@@ -144,7 +138,7 @@ class Las(_Speech):
             num_lstm_layers=1,
             lstm_cell_size=8,
         )
-        p.decoder.Set(vocab_size=tokenizers.NUM_SPECIAL + len(_WORDS), emb_dim=8)
+        p.decoder.Set(vocab_size=inputs.NUM_SPECIAL + len(_WORDS), emb_dim=8)
         p.decoder.Set(rnn_cell_dim=16, source_dim=16, dropout_prob=0.1)
         p.decoder.attention.hidden_dim = 8
         p.search.Set(max_ratio=0.0, max_steps=6)
@@ -157,14 +151,14 @@ class Lm(_Experiment):
 
     def Model(self) -> Any:
         p = lm.RnnLm.Params()
-        p.vocab_size = tokenizers.NUM_SPECIAL + len(_WORDS)
+        p.vocab_size = inputs.NUM_SPECIAL + len(_WORDS)
         lm.Sizes(p, model_dim=8, num_layers=1, cell_dim=16)
         p.dropout.rate = 0.1
         return p
 
     def Input(self, split: str) -> Any:
         p = lm_input.LinesInput.Params().Set(file=f'{_FOLDER}/{split}.tgt')
-        p.tokenizer = tokenizers.WordTokenizer.Params().Set(words=_WORDS)
+        p.tokenizer = inputs.WordTokenizer.Params().Set(words=_WORDS)
         return p.Set(tokens_per_batch=100)
 
 
@@ -182,6 +176,6 @@ class Mt(_Experiment):
         return p
 
     def Input(self, split: str) -> Any:
-        p = parallel.ParallelTextInput.Params()
+        p = inputs.ParallelTextInput.Params()
         p.Set(source_file=f'{_FOLDER}/{split}.src', target_file=f'{_FOLDER}/{split}.tgt')
         return p.Set(tokens_per_batch=600)
