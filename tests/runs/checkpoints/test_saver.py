@@ -34,18 +34,18 @@ def Deleted(policy, found):
 
 
 def test_the_last_ones_stay():
-    assert Deleted(saving.KeepPolicy(last=2), Found(0, 1, 2, 3)) == [1, 2]
-    assert Deleted(saving.KeepPolicy(last=9), Found(0, 1, 2, 3)) == []
+    assert Deleted(saver_lib.KeepPolicy(last=2), Found(0, 1, 2, 3)) == [1, 2]
+    assert Deleted(saver_lib.KeepPolicy(last=9), Found(0, 1, 2, 3)) == []
 
 
 def test_one_every_n_hours_stays():
-    policy = saving.KeepPolicy(last=1, every_n_hours=2.0)
+    policy = saver_lib.KeepPolicy(last=1, every_n_hours=2.0)
     assert Deleted(policy, Found(0, 1, 2.5, 3, 4, 4.6, 5)) == [2, 4, 5]
 
 
 def test_deleting_as_they_come_keeps_the_same_as_deleting_at_the_end():
     """So a restart, which knows only what is on the disk, changes nothing."""
-    policy = saving.KeepPolicy(last=2, every_n_hours=1.0)
+    policy = saver_lib.KeepPolicy(last=2, every_n_hours=1.0)
     hours = np.cumsum(np.random.RandomState(0).uniform(0.0, 0.7, 60))
     hours[30:] -= 10.0  # the clock was set back
     every = Found(*hours)
@@ -60,13 +60,13 @@ def test_deleting_as_they_come_keeps_the_same_as_deleting_at_the_end():
 
 
 def test_a_clock_that_is_set_back_starts_a_new_count():
-    policy = saving.KeepPolicy(last=1, every_n_hours=2.0)
+    policy = saver_lib.KeepPolicy(last=1, every_n_hours=2.0)
     assert Deleted(policy, Found(100, 101, 7, 8, 9.5, 10)) == [2, 4]
 
 
 def test_protected_steps_stay_as_long_as_they_are_protected():
     waiting = {1, 3}
-    policy = saving.KeepPolicy(last=1, protect=lambda steps: waiting & set(steps))
+    policy = saver_lib.KeepPolicy(last=1, protect=lambda steps: waiting & set(steps))
     assert Deleted(policy, Found(0, 1, 2, 3)) == [2]
     waiting.clear()
     assert Deleted(policy, Found(0, 1, 2, 3)) == [1, 2, 3]
@@ -75,7 +75,7 @@ def test_protected_steps_stay_as_long_as_they_are_protected():
 @pytest.mark.parametrize('bad', [{'last': 0}, {'every_n_hours': -1.0}])
 def test_a_policy_that_keeps_nothing_is_refused(bad):
     with pytest.raises(ValueError, match='must'):
-        saving.KeepPolicy(**bad)
+        saver_lib.KeepPolicy(**bad)
 
 
 # Saving.
@@ -85,8 +85,8 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint_and_the_error_names_it(fol
     script = (
         'import resource, sys\n'
         'import numpy as np\n'
-        'from lingvo_lite.runs.checkpoints import saver\n'
-        'saver = saver.AsyncSaver(sys.argv[1], saver.KeepPolicy())\n'
+        'from lingvo_lite.runs.checkpoints.saver import AsyncSaver, KeepPolicy, SaveError\n'
+        'saver = AsyncSaver(sys.argv[1], KeepPolicy())\n'
         'saver.Save(1, {"w": np.zeros(9)})\n'
         'saver.Wait()\n'
         # As a full disk does, it ends every write behind the first bytes of a file.
@@ -94,7 +94,7 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint_and_the_error_names_it(fol
         'try:\n'
         '    saver.Save(2, {"w": np.random.rand(9999)})\n'
         '    saver.Wait()\n'
-        'except saver.SaveError as error:\n'
+        'except SaveError as error:\n'
         '    print(error)\n'
     )
     command = [sys.executable, '-c', script, folder]
@@ -107,7 +107,7 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint_and_the_error_names_it(fol
 
 
 def test_saves_and_keeps(folder):
-    saver = saving.AsyncSaver(folder, saving.KeepPolicy(last=2))
+    saver = saver_lib.AsyncSaver(folder, saver_lib.KeepPolicy(last=2))
     variable = tf.Variable([0.0])
     for step in (1, 2, 3):
         variable.assign([float(step)])
@@ -130,7 +130,7 @@ def test_what_changes_during_the_write_is_not_in_the_checkpoint(folder, monkeypa
         write(*args)
 
     monkeypatch.setattr(tensors, 'Write', SlowWrite)
-    saver = saving.AsyncSaver(folder, saving.KeepPolicy())
+    saver = saver_lib.AsyncSaver(folder, saver_lib.KeepPolicy())
     variable = tf.Variable([1.0])
     started = time.time()
     prefix = saver.Save(1, {'w': variable})
@@ -155,7 +155,7 @@ def test_one_write_is_in_flight_at_a_time(folder, monkeypatch):
         active[0] -= 1
 
     monkeypatch.setattr(tensors, 'Write', Counting)
-    saver = saving.AsyncSaver(folder, saving.KeepPolicy())
+    saver = saver_lib.AsyncSaver(folder, saver_lib.KeepPolicy())
     for step in range(4):
         saver.Save(step, {'w': [1.0]})
     saver.Wait()
@@ -167,7 +167,7 @@ def test_a_write_that_failed_is_raised_by_what_is_called_next(folder, monkeypatc
     def Full(*_):
         raise OSError(28, 'No space left on device')
 
-    saver = saving.AsyncSaver(folder, saving.KeepPolicy())
+    saver = saver_lib.AsyncSaver(folder, saver_lib.KeepPolicy())
     saver.Save(1, {'w': [1.0]})
     saver.Wait()
     with monkeypatch.context() as patch:
@@ -175,7 +175,7 @@ def test_a_write_that_failed_is_raised_by_what_is_called_next(folder, monkeypatc
         saver.Save(2, {'w': [1.0]})
         saver._thread.join()
     calls = {'Check': saver.Check, 'Wait': saver.Wait, 'Save': lambda: saver.Save(3, {'w': [1.0]})}
-    with pytest.raises(saving.SaveError, match='ckpt-00000002 could not be written: .*No space'):
+    with pytest.raises(saver_lib.SaveError, match='ckpt-00000002 could not be written: .*No space'):
         calls[how]()
     # Said once; then one can go on.
     saver.Save(4, {'w': [1.0]})
@@ -184,7 +184,7 @@ def test_a_write_that_failed_is_raised_by_what_is_called_next(folder, monkeypatc
 
 
 def test_what_a_killed_writer_left_is_removed_at_the_start(folder):
-    saver = saving.AsyncSaver(folder, saving.KeepPolicy())
+    saver = saver_lib.AsyncSaver(folder, saver_lib.KeepPolicy())
     saver.Save(1, {'w': [1.0]})
     saver.Wait()
     before = sorted(os.listdir(folder))
@@ -192,15 +192,15 @@ def test_what_a_killed_writer_left_is_removed_at_the_start(folder):
     for name in ('.tmp-ckpt-00000002-77-ab/x.data-00000-of-00001', '.tmp-checkpoint-77-ab'):
         open(f'{folder}/{name}', 'w').close()
     open(f'{folder}/ckpt-00000002.data-00000-of-00001', 'w').close()
-    saving.AsyncSaver(folder, saving.KeepPolicy())
+    saver_lib.AsyncSaver(folder, saver_lib.KeepPolicy())
     assert sorted(os.listdir(folder)) == before
 
 
 _TRAIN = """
 import sys
 import numpy as np
-from lingvo_lite.runs.checkpoints import saver
-saver = saver.AsyncSaver(sys.argv[1], saver.KeepPolicy(last=3))
+from lingvo_lite.runs.checkpoints.saver import AsyncSaver, KeepPolicy
+saver = AsyncSaver(sys.argv[1], KeepPolicy(last=3))
 print('ready', flush=True)
 for step in range(1, 100000):
     saver.Save(step, {f'v{i}': np.full([300, 300], step, np.float32) for i in range(5)})
