@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lingvo_lite.runs.checkpoints import files, saver as saving, tensors
+from lingvo_lite.runs.checkpoints import files, saver as saver_lib, tensors
 
 
 @pytest.fixture
