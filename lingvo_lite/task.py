@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import REQUIRED
 from lingvo_lite.layers import base
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.optim import loss_scale, optimizers, schedules, variable_group
@@ -115,6 +116,19 @@ class BaseTask(base.BaseLayer):
           A JSON-able record for each row: id, source, reference (if known), hypotheses, scores.
         """
         raise NotImplementedError(f'{type(self).__name__}.PostProcessDecodeOut')
+
+
+def DefineTokens(p: Any, vocabulary: bool = True) -> None:
+    """Defines what a task that writes tokens knows of them: vocab_size, bos_id, eos_id.
+
+    Args:
+      p: Params of the task.
+      vocabulary: whether the task itself owns the size of the vocabulary.
+    """
+    if vocabulary:
+        p.Define('vocab_size', REQUIRED, 'Number of tokens, of all languages.', type=int)
+    p.Define('bos_id', 1, 'Id of <s>, the token in front of every text.')
+    p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
 
 
 def TokenLoss(out: NestedMap) -> NestedMap:

@@ -8,5 +8,5 @@ from .language_models.fusion_params import (
     RunLanguageModel as RunLanguageModel,
 )
 from .language_models.ngram import TokenNGram as TokenNGram, WordNGram as WordNGram
-from .scorers import Ensemble as Ensemble, Scorer as Scorer
+from .scorers import DecoderScorer as DecoderScorer, Ensemble as Ensemble, Scorer as Scorer
 from .search import Search as Search

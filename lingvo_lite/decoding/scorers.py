@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import tensorflow as tf
 
@@ -59,6 +59,21 @@ class Scorer(abc.ABC):
           - the next state.
           - float32 [rows, source_time], attention that sums to 1 in each row, or None.
         """
+
+
+class DecoderScorer(Scorer):
+    """What the scorers of encoder-decoder tasks begin with."""
+
+    def __init__(self, p: Any, source_paddings: tf.Tensor):
+        """Args:
+        p: Params of the task: bos_id, eos_id and search.
+        source_paddings: [batch, source_time], of what the decoder attends to.
+        """
+        self.bos_id = p.bos_id
+        self.eos_id = p.eos_id
+        # The search carries attention along, so it gets it only if it asks for it.
+        if p.search.coverage_penalty:
+            self.source_paddings = source_paddings
 
 
 class Ensemble(Scorer):

@@ -35,8 +35,7 @@ class AsrModel(recognizer.Recognizer):
         p.Define('encoder', encoder.AsrEncoder.Params(), 'Encoder.', bound=layers.BaseLayer)
         p.Define('decoder', decoder.AsrDecoder.Params(), 'Decoder.', bound=layers.BaseLayer)
         p.Define('ctc_weight', 0.0, 'Share of the CTC loss, in [0, 1); 0 for none.')
-        p.Define('bos_id', 1, 'Id of <s>, the token in front of every text.')
-        p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
+        task.DefineTokens(p, vocabulary=False)
         p.Define('search', decoding.Search.Params(), 'How texts are searched.')
         return p
 
@@ -154,7 +153,7 @@ class AsrModel(recognizer.Recognizer):
         )
 
 
-class _Scorer(decoding.Scorer):
+class _Scorer(decoding.DecoderScorer):
     """The decoder, step by step.
 
     Attributes:
@@ -165,12 +164,8 @@ class _Scorer(decoding.Scorer):
         self._model = model
         self._encoded = model.Encode(batch)
         paddings = self._encoded[1]
+        super().__init__(model.params, paddings)
         self.source_lengths = tf.reduce_sum(1.0 - paddings, axis=1)
-        self.bos_id = model.params.bos_id
-        self.eos_id = model.params.eos_id
-        # The search carries attention along, so it gets it only if it asks for it.
-        if model.params.search.coverage_penalty:
-            self.source_paddings = paddings
 
     def Init(self) -> NestedMap:
         return self._model.decoder.InitStates(*self._encoded)

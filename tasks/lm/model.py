@@ -25,10 +25,8 @@ class RnnLm(task.BaseTask):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        p.Define('vocab_size', REQUIRED, 'Number of tokens.', type=int)
+        task.DefineTokens(p)
         p.Define('model_dim', REQUIRED, 'Size of the embeddings.', type=int)
-        p.Define('bos_id', 1, 'Id of <s>, the token in front of every text.')
-        p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
         p.Define('embedding', layers.Embedding.Params(), 'Token embedding.')
         p.Define('rnn', layers.StackedRNN.Params(), 'The layers.')
         p.Define('dropout', layers.Dropout.Params(), 'On the embeddings, and before the softmax.')

@@ -25,10 +25,8 @@ class TransformerModel(task.BaseTask):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        p.Define('vocab_size', REQUIRED, 'Number of tokens, shared by both languages.', type=int)
+        task.DefineTokens(p)
         p.Define('model_dim', REQUIRED, 'Size of the embeddings and of all layers.', type=int)
-        p.Define('bos_id', 1, 'Id of <s>, the token in front of every translation.')
-        p.Define('eos_id', 2, 'Id of </s>, the token behind it.')
         p.Define('embedding', layers.Embedding.Params(), 'Token embedding, shared.')
         p.Define('position', layers.Sinusoid.Params(), 'Added to the embeddings.')
         p.Define('input_dropout', layers.Dropout.Params(), 'On the sum of both.')
@@ -111,17 +109,13 @@ class TransformerModel(task.BaseTask):
         return self.input_dropout(self.position.FProp(self.embedding.FProp(ids), position))
 
 
-class _Scorer(decoding.Scorer):
+class _Scorer(decoding.DecoderScorer):
     """The decoder, step by step."""
 
     def __init__(self, model: TransformerModel, batch: NestedMap):
+        super().__init__(model.params, batch.source.paddings)
         self._model = model
         self._batch = batch
-        self.bos_id = model.params.bos_id
-        self.eos_id = model.params.eos_id
-        # The search carries attention along, so it gets it only if it asks for it.
-        if model.params.search.coverage_penalty:
-            self.source_paddings = batch.source.paddings
 
     def Init(self) -> NestedMap:
         return self._model.decoder.InitStates(

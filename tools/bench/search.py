@@ -17,7 +17,7 @@ from lingvo_lite import step as step_context
 from lingvo_lite.decoding import scorers
 from lingvo_lite.layers import base
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.tasks.mt.params import wmt
+from lingvo_lite.tasks.mt.params import transformer
 from lingvo_lite.training import precision
 
 from . import results, search_by_hand, transformer_by_hand, turns
@@ -51,7 +51,7 @@ QUICK = Sizes(
 
 def make_task(sizes: Sizes, policy: str) -> Any:
     """A TransformerModel with beam search, random weights, and an </s> that is never chosen."""
-    p = wmt.Transformer(
+    p = transformer.Model(
         sizes.vocab_size, sizes.dim, sizes.hidden, sizes.heads, sizes.layers, rate=0.0
     )
     p.search.Set(method='beam', beam_size=_BEAM, length_normalization=_ALPHA)

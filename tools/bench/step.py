@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.tasks.mt.params import wmt
+from lingvo_lite.tasks.mt.params import transformer, wmt
 from lingvo_lite.training import learner, precision
 
 from . import results, step_by_hand, turns
@@ -38,7 +38,7 @@ _CLIP = 1.0
 def task_params(sizes: Sizes, policy: str, rate: float = 0.1) -> Any:
     """mt.WmtEnDe's Params in these sizes, with clipping."""
     p = wmt.WmtEnDe().Task()
-    small = wmt.Transformer(
+    small = transformer.Model(
         sizes.vocab_size, sizes.dim, sizes.hidden, sizes.heads, sizes.layers, rate
     )
     for part in ('vocab_size', 'model_dim', 'input_dropout', 'encoder', 'decoder'):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, inputs, optim, registry
-from lingvo_lite.optim import schedules
+from lingvo_lite import inputs, registry
 
-from . import wmt
+from . import transformer
 
 
 @registry.Register
-class Multi30kEnDe(experiment.BaseExperiment):
+class Multi30kEnDe(transformer.TransformerExperiment):
     """A small Transformer on the 29,000 captions of Multi30k (Elliott et al., 2016, W16-3210).
 
     Data: multi30k/{train,val,test_2016_flickr}.{en,de}.gz under the data folder, as in the
@@ -29,22 +28,11 @@ class Multi30kEnDe(experiment.BaseExperiment):
     """
 
     def Task(self) -> Any:
-        p = wmt.Transformer(vocab_size=6000, dim=128, hidden=256, heads=4, layers=4, rate=0.3)
+        p = transformer.Model(vocab_size=6000, dim=128, hidden=256, heads=4, layers=4, rate=0.3)
         p.softmax.label_smoothing = 0.1
         p.search.Set(method='beam', beam_size=5, length_normalization=1.0)
-        p.train.learning_rate = 2.5
-        p.train.lr_schedule = schedules.Transformer.Params().Set(model_dim=128, warmup_steps=2000)
-        p.train.optimizer = optim.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
-        p.train.max_steps = 8000
-        p.train.save_interval_steps = 500
-        p.train.save_max_to_keep = 10
-        p.train.ema_decay = 0.999
-        p.eval.best_metric = 'decode_dev/bleu'
-        p.eval.best_mode = 'max'
-        return p
-
-    def Tiny(self) -> Any:
-        return wmt.Shrink(self.Task())
+        p.train.Set(save_interval_steps=500, save_max_to_keep=10, ema_decay=0.999)
+        return transformer.Train(p, factor=2.5, warmup_steps=2000, max_steps=8000)
 
     def Train(self) -> Any:
         return self._Input('train').Set(tokens_per_batch=8192)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, inputs, optim, registry
-from lingvo_lite.optim import schedules
+from lingvo_lite import inputs, registry
 
 from .. import input as mt_input
-from . import wmt
+from . import transformer
 
 
 @registry.Register
-class NumbersEnDe(experiment.BaseExperiment):
+class NumbersEnDe(transformer.TransformerExperiment):
     """'two hundred and five plus seventeen' -> 'zweihundertfünf plus siebzehn'.
 
     The numbers of Dev and Test are not in Train.
@@ -25,19 +24,10 @@ class NumbersEnDe(experiment.BaseExperiment):
     """
 
     def Task(self) -> Any:
-        p = wmt.Transformer(vocab_size=256, dim=128, hidden=256, heads=4, layers=2, rate=0.1)
+        p = transformer.Model(vocab_size=256, dim=128, hidden=256, heads=4, layers=2, rate=0.1)
         p.search.Set(method='beam', beam_size=4, length_normalization=0.6)
-        p.train.learning_rate = 1.0
-        p.train.lr_schedule = schedules.Transformer.Params().Set(model_dim=128, warmup_steps=400)
-        p.train.optimizer = optim.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
-        p.train.max_steps = 1500
         p.train.save_interval_steps = 500
-        p.eval.best_metric = 'decode_dev/bleu'
-        p.eval.best_mode = 'max'
-        return p
-
-    def Tiny(self) -> Any:
-        return wmt.Shrink(self.Task())
+        return transformer.Train(p, factor=1.0, warmup_steps=400, max_steps=1500)
 
     def Train(self) -> Any:
         return self._Input('train').Set(tokens_per_batch=8192)

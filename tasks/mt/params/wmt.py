@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, inputs, optim, registry
-from lingvo_lite.optim import schedules
+from lingvo_lite import inputs, registry
 
-from .. import model
+from . import transformer
 
 
 @registry.Register
-class WmtEnDe(experiment.BaseExperiment):
+class WmtEnDe(transformer.TransformerExperiment):
     """Transformer base (Vaswani et al., 2017, arXiv 1706.03762, table 3), 65 million parameters.
 
     Here 60.5 million: the vocabulary has 32,000 tokens, where the paper's has 37,000.
@@ -24,22 +23,13 @@ class WmtEnDe(experiment.BaseExperiment):
     """
 
     def Task(self) -> Any:
-        p = Transformer(vocab_size=32_000, dim=512, hidden=2048, heads=8, layers=6, rate=0.1)
+        p = transformer.Model(vocab_size=32_000, dim=512, hidden=2048, heads=8, layers=6, rate=0.1)
         p.encoder.pre_norm = False
         p.decoder.pre_norm = False
         p.softmax.label_smoothing = 0.1
         p.search.Set(method='beam', beam_size=4, length_normalization=0.6)
         p.search.Set(max_ratio=1.0, max_steps=50)
-        p.train.learning_rate = 1.0
-        p.train.lr_schedule = schedules.Transformer.Params().Set(model_dim=512, warmup_steps=4000)
-        p.train.optimizer = optim.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
-        p.train.max_steps = 100_000
-        p.eval.best_metric = 'decode_dev/bleu'
-        p.eval.best_mode = 'max'
-        return p
-
-    def Tiny(self) -> Any:
-        return Shrink(self.Task())
+        return transformer.Train(p, factor=1.0, warmup_steps=4000, max_steps=100_000)
 
     def Train(self) -> Any:
         p = self._Input('train')
@@ -83,32 +73,3 @@ class WmtEnDeBig(WmtEnDe):
             stack.Set(num_heads=16, hidden_dim=4096, residual_dropout_prob=0.3)
         p.train.max_steps = 300_000
         return p
-
-
-def Transformer(
-    vocab_size: int, dim: int, hidden: int, heads: int, layers: int, rate: float
-) -> Any:
-    """TransformerModel Params of these sizes, with dropout where the paper has it.
-
-    That is on the embeddings and on what each part adds (section 5.4), not inside of the parts.
-    """
-    p = model.TransformerModel.Params()
-    p.vocab_size = vocab_size
-    p.model_dim = dim
-    p.embedding.scale_sqrt_depth = True
-    p.input_dropout.rate = rate
-    for stack in (p.encoder, p.decoder):
-        stack.Set(num_layers=layers, num_heads=heads, hidden_dim=hidden)
-        stack.residual_dropout_prob = rate
-    return p
-
-
-def Shrink(p: Any) -> Any:
-    """Task Params with dimensions, depths and vocabulary made small."""
-    small = {'num_layers': 2, 'num_heads': 2, 'hidden_dim': 32}
-    p.Set(vocab_size=64, model_dim=16)
-    p.encoder.Set(**small)
-    p.decoder.Set(**small)
-    if 'model_dim' in p.train.lr_schedule:
-        p.train.lr_schedule.model_dim = 16
-    return p
