@@ -40,27 +40,27 @@ class Dropout(base.BaseLayer):
         rate = self.params.rate
         if not rate or not step.Current().training:
             return x
-        return x * keep_mask(tf.shape(x), rate, step.ActivationSeed(self.path), x.dtype)
+        kept = keep_mask(tf.shape(x), rate, step.ActivationSeed(self.path))
+        # In bfloat16 the scale of rate 0.1 would be 0.3% too small.
+        scaled = tf.cast(x, tf.float32) * (_LEVELS / (_LEVELS - _DroppedLevels(rate)))
+        return tf.cast(scaled, x.dtype) * tf.cast(kept, x.dtype)
 
 
-def keep_mask(shape: tf.Tensor, rate: float, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """A tensor of 0 with probability r and 1 / (1 - r) otherwise, r being `rate` to 1/256.
+def keep_mask(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """bool, False with probability `rate`, rounded to 1/256.
 
     Args:
       shape: int32 [rank].
       rate: Python float.
       seed: int32 [2].
-      dtype: of the result.
     """
-    dropped = _DroppedLevels(rate)
     size = tf.reduce_prod(shape)
     words = tf.random.stateless_uniform(
         [(size + 3) // 4], seed, minval=None, maxval=None, dtype=tf.uint32, alg='philox'
     )
     # [words] -> [words, 4] -> [size] -> shape
     bytes_ = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], shape)
-    scale = tf.constant(_LEVELS / (_LEVELS - dropped), dtype)
-    return tf.cast(bytes_ >= dropped, dtype) * scale
+    return bytes_ >= _DroppedLevels(rate)
 
 
 def _DroppedLevels(rate: float) -> int:

@@ -140,7 +140,7 @@ def cross_entropy(
 
     Returns:
       float32 [rows] each, the first of which has a gradient: the cross-entropy; -log p(label);
-      1.0 where the label has the largest logit.
+      1.0 where the label has the largest logit, and of several the lowest id.
     """
     e = label_smoothing
     exists = _Exists(logits.shape[-1], vocab_size)
@@ -149,10 +149,12 @@ def cross_entropy(
     def CrossEntropy(logits: tf.Tensor) -> Any:
         x = _Masked(tf.cast(logits, tf.float32), exists)
         p = tf.nn.softmax(x)
-        largest = tf.reduce_max(x, axis=-1)
-        # max(p) is at least 1 / padded, so its logarithm is exact where that of p(label) is not.
-        z = largest - tf.math.log(tf.reduce_max(p, axis=-1))
+        # Of equal logits the first, which a search would take too.
+        best = tf.argmax(x, axis=-1, output_type=labels.dtype)
         rows = tf.range(tf.shape(x)[0], dtype=labels.dtype)
+        at_best = tf.stack([rows, best], axis=1)
+        # max(p) is at least 1 / padded, so its logarithm is exact where that of p(label) is not.
+        z = tf.gather_nd(x, at_best) - tf.math.log(tf.gather_nd(p, at_best))
         at_label = tf.stack([rows, labels], axis=1)
         x_label = tf.gather_nd(x, at_label)
         log_pplx = z - x_label
@@ -160,7 +162,7 @@ def cross_entropy(
         if e:
             real = x if x.shape[-1] == vocab_size else x[:, :vocab_size]
             loss = z - (1.0 - e) * x_label - e * tf.reduce_mean(real, axis=-1)
-        correct = tf.cast(x_label >= largest, tf.float32)
+        correct = tf.cast(labels == best, tf.float32)
 
         def Gradient(upstream: tf.Tensor, *_: Any) -> tf.Tensor:
             others = p - tf.where(exists, e / vocab_size, 0.0) if e else p

@@ -180,3 +180,10 @@ def test_an_embedding_of_another_size_cannot_be_shared():
 def test_a_smoothing_that_cannot_be(smoothing):
     with pytest.raises(hyperparams.ConfigError, match='is not in'):
         _Layer(label_smoothing=smoothing)
+
+
+def test_of_equal_logits_only_the_first_is_a_hit():
+    """As a search takes it: all logits equal is one hit in vocab_size, not all."""
+    labels = tf.range(5)
+    _, _, correct = softmax.cross_entropy(tf.zeros([5, 8]), labels, 5, 0.0)
+    np.testing.assert_array_equal(correct, [1, 0, 0, 0, 0])

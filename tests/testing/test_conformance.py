@@ -103,7 +103,8 @@ class _SameDrawInEachStep(dropout.Dropout):
     def FProp(self, x):
         if not step.Current().training:
             return x
-        return x * dropout.keep_mask(tf.shape(x), self.params.rate, tf.constant([1, 2]), x.dtype)
+        kept = dropout.keep_mask(tf.shape(x), self.params.rate, tf.constant([1, 2]))
+        return x * tf.cast(kept, x.dtype)
 
 
 class _LooksAtTheReplica(_Sound):

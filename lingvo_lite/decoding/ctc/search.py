@@ -186,7 +186,8 @@ def prefix_beam_search(
         log_probs += tf.one_hot(lm.eos_id, vocab, on_value=_NONE, off_value=0.0)
     # Behind its end an utterance has blanks for certain, which change nothing.
     blank = tf.one_hot(blank_id, vocab, on_value=0.0, off_value=_NONE)
-    log_probs = tf.where(paddings[:, :, tf.newaxis] < 0.5, log_probs, blank)
+    # What cannot be is as improbable as what is not there: sums of both stay finite.
+    log_probs = tf.where(paddings[:, :, tf.newaxis] < 0.5, tf.maximum(log_probs, _NONE), blank)
     # [batch, time, vocab] -> [time, batch, vocab]: a frame is read at once.
     frames = tf.transpose(log_probs, [1, 0, 2])
     shapes = tf.nest.map_structure(lambda x: tf.TensorShape([None, *x.shape[1:].as_list()]), beam)

@@ -125,8 +125,7 @@ class _RNNCell(base.BaseLayer):
         stays = NestedMap()
         for name, (size, _) in self._State().items():
             seed = step.ActivationSeed(self.path)
-            kept = dropout.keep_mask(tf.stack([time, batch, size]), rate, seed, tf.float32)
-            stays[name] = kept < 0.5
+            stays[name] = ~dropout.keep_mask(tf.stack([time, batch, size]), rate, seed)
         return NestedMap(noise=stays)
 
     def Step(

@@ -116,11 +116,12 @@ def ctc(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, lengths: tf.Ten
         loss = -_Total(alpha[:, -1], states)
 
         def Gradient(upstream: tf.Tensor) -> tf.Tensor:
-            posterior = tf.exp(alpha + beta - emitted + loss[:, tf.newaxis, tf.newaxis])
-            # [batch, time, states]: elsewhere it may be infinite
             frame = real[: tf.shape(labels)[0], :, tf.newaxis]
             within = tf.sequence_mask(states, tf.shape(emitted)[2])[:, tf.newaxis]
-            posterior = tf.where(frame & within, posterior, 0.0)
+            # [batch, time, states]. Their sum over the states is e^-loss in every frame; dividing
+            # by the sum itself takes away what alpha and beta have rounded on their long way.
+            posterior = tf.where(frame & within, alpha + beta - emitted, tf.float32.min)
+            posterior = tf.where(frame & within, tf.nn.softmax(posterior), 0.0)
             # Half of the states are the blank: they are summed before they are subtracted.
             gradient = tf.exp(log_p)
             blank = tf.reduce_sum(posterior[:, :, 0::2], axis=-1, keepdims=True)
@@ -168,7 +169,7 @@ def _Alpha(emitted: tf.Tensor, labels: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     shape = tf.shape(emitted)
     batch, times, states = shape[0], shape[1], shape[2]
     # A label may follow another without a blank between them: [batch, states - 1]
-    skips = tf.pad(labels[:, 1:] != labels[:, :-1], [[0, 0], [1, 0]])
+    skips = tf.pad(labels[:, 1:] != labels[:, :-1], [[0, 0], [1, 0]])[:, : tf.shape(labels)[1]]
     skips = tf.reshape(tf.stack([tf.zeros_like(skips), skips], axis=2), [batch, -1])
     barrier = tf.where(tf.pad(skips, [[0, 0], [0, 1]]), 0.0, _IMPOSSIBLE)
     # [time, batch, states] and [time, batch, 1]

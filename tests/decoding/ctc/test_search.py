@@ -137,6 +137,24 @@ class Bigram(fusion.LanguageModel):
         return self.table[closed[-1], EOS] + 0.01 * closed[-2]
 
 
+def test_tokens_that_cannot_be_change_no_other_text():
+    """Probabilities of 0, against all alignments: log-probabilities of -inf are no numbers."""
+    rng = np.random.RandomState(3)
+    cases = [[[0, 1, 0], [0.4, 0, 0.6], [0.8, 0.2, 0]]]
+    for _ in range(60):
+        p = rng.rand(rng.randint(1, 5), 3) * (rng.rand(3) > 0.4)
+        p[p.sum(axis=1) == 0, 0] = 1.0
+        cases.append(p / p.sum(axis=1, keepdims=True))
+    with np.errstate(divide='ignore'):
+        cases = [np.log(np.asarray(case, np.float32)) for case in cases]
+    for log_probs in cases:
+        texts = all_texts(log_probs)
+        found = ctc.prefix_beam_search(log_probs[np.newaxis], np.zeros([1, len(log_probs)]), 40)
+        (best,) = hypotheses(NestedMap({k: v.numpy() for k, v in found.items()}), 0)
+        assert best[0] == pytest.approx(max(texts.values()), abs=1e-5)
+        assert texts[best[1]] == pytest.approx(best[0], abs=1e-5)
+
+
 def test_a_beam_wide_enough_gives_the_probabilities_of_all_texts():
     log_probs, paddings, lengths = utterances(5, 5, 4)
     found = search(log_probs, paddings, beam_size=400, num_hyps=400)

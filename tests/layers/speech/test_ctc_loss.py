@@ -112,6 +112,58 @@ def test_long_utterances_do_not_underflow(inference_step):
     assert np.isfinite(gradient).all()
 
 
+def _Posteriors(log_p, labels):
+    """float64 [time, vocab], of each token at each frame: alpha and beta by hand."""
+    extended = np.zeros(2 * len(labels) + 1, int)
+    extended[1::2] = labels
+    skips = np.append([False, False], (extended[2:] != extended[:-2]) & (extended[2:] != 0))
+
+    def Forward(emitted, skips):
+        alpha = np.full(emitted.shape, -np.inf)
+        alpha[0, :2] = emitted[0, :2]
+        for t in range(1, len(emitted)):
+            one = np.append(-np.inf, alpha[t - 1, :-1])
+            two = np.where(skips, np.append([-np.inf, -np.inf], alpha[t - 1, :-2]), -np.inf)
+            alpha[t] = np.logaddexp(np.logaddexp(alpha[t - 1], one), two) + emitted[t]
+        return alpha
+
+    emitted = log_p[:, extended]
+    backward = np.append([False, False], skips[:1:-1])
+    log_joint = Forward(emitted, skips) - emitted
+    log_joint += Forward(emitted[::-1, ::-1], backward)[::-1, ::-1]
+    joint = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
+    joint /= joint.sum(axis=1, keepdims=True)
+    found = np.zeros_like(log_p)
+    for state, token in enumerate(extended):
+        found[:, token] += joint[:, state]
+    return found
+
+
+def test_the_gradient_of_a_long_utterance_is_exact(inference_step):
+    """1,500 frames in float32: each frame's sums to 0, and is that of float64 to 5e-4."""
+    rng = np.random.RandomState(0)
+    logits = 3 * rng.normal(size=[1500, 32])
+    labels = rng.randint(1, 32, 200).astype(np.int32)
+    x = tf.constant(logits[np.newaxis], tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = ctc_loss.ctc(x, tf.constant([1500]), labels[np.newaxis], tf.constant([200]))
+    gradient = tape.gradient(loss, x)[0].numpy()
+    assert np.abs(gradient.sum(axis=1)).max() < 1e-5
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    wanted = np.exp(log_p) - _Posteriors(log_p, labels)
+    assert np.linalg.norm(gradient - wanted) < 5e-4 * np.linalg.norm(wanted)
+
+
+def test_no_labels_at_all(inference_step):
+    """A batch of empty texts, whose labels have no axis to speak of: all frames are blanks."""
+    logits = tf.random.stateless_normal([2, 5, 4], [1, 2])
+    frames = tf.constant([5, 3])
+    loss = ctc_loss.ctc(logits, frames, tf.zeros([2, 0], tf.int32), tf.zeros([2], tf.int32))
+    blanks = tf.nn.log_softmax(logits)[:, :, 0] * tf.sequence_mask(frames, 5, tf.float32)
+    np.testing.assert_allclose(loss, -tf.reduce_sum(blanks, axis=1), rtol=1e-5)
+
+
 def test_logits_of_low_precision_are_computed_in_float32(inference_step):
     logits = tf.constant(_RNG.normal(size=[1, 40, 5]).astype(np.float16))
     layer = ctc_loss.CtcLoss.Params().Instantiate()
