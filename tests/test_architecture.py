@@ -210,7 +210,7 @@ def PrivateNamesOfRooms(sources):
                 names.add(node.name)
             elif isinstance(node, ast.Name):
                 names.add(node.id)
-            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in ('self', 'cls'):
                 names.add(node.attr)
     for module, source in sources.items():
         imported = dict(_Imported(module, source))
@@ -321,6 +321,7 @@ def test_floors(module, source, allowed):
         ('class A:\n  def F(self):\n    self._x = super()._F(self._inherited)', True),
         ('def F(thing):\n  return thing._of_b', True),
         ('def F(thing):\n  return thing._of_the_step', False),
+        ('def F(thing):\n  thing._of_the_step = 1', False),
         ('def F(thing):\n  return thing.x[0]._of_the_step.y', False),
     ],
 )
