@@ -1,158 +1,89 @@
 """Who may import whom, read from the sources: the floors of the house.
 
 Each rule is a function from the sources to a list of what breaks it. It is tried on the repository,
-and on a small house that breaks it, so that a rule that sees nothing fails.
+and on a small house that breaks it, so that a rule that sees nothing fails. Rooms and floors are
+those of `tools/house.py`.
 """
+
+from __future__ import annotations
 
 import ast
 import configparser
-import functools
 import os
-from typing import NamedTuple
+import subprocess
+import sys
 
 import pytest
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from lingvo_lite.tools import house
 
-# Room -> floor. What has a floor to itself is one room; a file imports from its own room and from
-# lower floors.
-ROOMS = {
-    'lingvo_lite': 0,
-    'lingvo_lite.hyperparams': 1,
-    'lingvo_lite.literals': 1,
-    'lingvo_lite.overrides': 1,
-    'lingvo_lite.registry': 1,
-    'lingvo_lite.renamed': 1,
-    'lingvo_lite.nested_map': 1,
-    'lingvo_lite.step': 2,
-    'lingvo_lite.layers': 2,
-    'lingvo_lite.inputs': 3,
-    'lingvo_lite.decoding': 3,
-    'lingvo_lite.metrics': 3,
-    'lingvo_lite.optim': 3,
-    'lingvo_lite.runs': 3,
-    'lingvo_lite.task': 4,
-    'lingvo_lite.experiment': 4,
-    'lingvo_lite.tasks': 5,
-    'lingvo_lite.training': 6,
-    'lingvo_lite.jobs': 7,
-    'lingvo_lite.export': 7,
-    'lingvo_lite.cli': 8,
-    'lingvo_lite.tools': 8,
-    'lingvo_lite.testing': 9,
-}
-FLOORS_OF_ONE_ROOM = (1, 2, 4)
-FOLDERS = {'lingvo_lite': 'lingvo_lite', 'lingvo_lite.tasks': 'tasks', 'lingvo_lite.tools': 'tools'}
 HEAVY = ('tensorflow', 'keras', 'tensorflow_io')
+# What takes a noticeable time to import.
+SLOW = {*HEAVY, 'numpy', 'absl', 'sentencepiece', 'sacrebleu', 'jiwer', 'matplotlib', 'rich'}
 NAMES_OF_NOTHING = {'utils', 'util', 'common', 'helpers', 'helper', 'misc'}
+# Names with an underscore that are nobody's secret.
+PUBLIC_UNDERSCORES = {'_asdict', '_fields', '_field_defaults', '_make', '_replace'}
 
 
-class Import(NamedTuple):
-    """One import: what, in which line, and whether it was written with dots in front."""
-
-    target: str
-    line: int
-    relative: bool
+def _IsPrivate(name):
+    return name.startswith('_') and not name.startswith('__') and name not in PUBLIC_UNDERSCORES
 
 
-def _Sources():
-    """{module: source} of all that is installed, as it is installed."""
-    sources = {}
-    for package, folder in FOLDERS.items():
-        for path, folders, files in os.walk(os.path.join(REPOSITORY, folder)):
-            folders[:] = [f for f in folders if f != '__pycache__']
-            below = os.path.relpath(path, os.path.join(REPOSITORY, folder)).split(os.sep)
-            for file in files:
-                if not file.endswith('.py'):
-                    continue
-                parts = [package, *(p for p in below if p != '.'), file[: -len('.py')]]
-                module = '.'.join(parts)
-                with open(os.path.join(path, file), encoding='utf-8') as text:
-                    sources[module] = text.read()
-    return sources
+def _Floor(module):
+    room = house.RoomOf(module)
+    return 9 if room is None else room.floor
 
 
-def _Module(name):
-    """The module's name for imports: that of a package without __init__."""
-    return name[: -len('.__init__')] if name.endswith('.__init__') else name
+def _Root(node):
+    """The name that an expression such as `a.b(c)[d].e` begins with; '' if with none."""
+    while True:
+        if isinstance(node, ast.Name):
+            return node.id
+        if isinstance(node, ast.Call):
+            node = node.func
+        elif isinstance(node, (ast.Attribute, ast.Subscript)):
+            node = node.value
+        else:
+            return ''
 
 
-@functools.cache
-def _Nodes(source):
-    kinds = (ast.Import, ast.ImportFrom, ast.Call)
-    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
-
-
-def _Imports(sources):
-    """{module: [Import]}, those inside functions and those by importlib included."""
-    known = {_Module(name) for name in sources}
-
-    def Resolve(base, name):
-        full = f'{base}.{name}' if base else name
-        return full if full in known else base
-
-    found = {}
-    for name, source in sources.items():
-        package = name.rpartition('.')[0]
-        imports = found.setdefault(name, [])
-        for node in _Nodes(source):
-            if isinstance(node, ast.Import):
-                imports += [Import(alias.name, node.lineno, False) for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                base = node.module or ''
-                if node.level:
-                    above = package.split('.')
-                    above = above[: len(above) - node.level + 1]
-                    base = '.'.join([*above, base] if base else above)
-                for alias in node.names:
-                    imports.append(Import(Resolve(base, alias.name), node.lineno, node.level > 0))
-            elif isinstance(node, ast.Call) and node.args:
-                called = ast.unparse(node.func).rpartition('.')[2]
-                arg = node.args[0]
-                if called in ('import_module', '__import__') and isinstance(arg, ast.Constant):
-                    imports.append(Import(str(arg.value), node.lineno, False))
+def _Imported(module, source):
+    """[(name here, what it is)] of all that a module imports."""
+    found = []
+    for node in house.Nodes(source):
+        if isinstance(node, ast.ImportFrom):
+            base = house.Base(module, node)
+            found += [(a.asname or a.name, f'{base}.{a.name}') for a in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(a.asname or a.name.split('.')[0], a.name) for a in node.names]
     return found
 
 
-def _Room(module):
-    """(floor, room): rooms of one floor do not import each other."""
-    module = _Module(module)
-    for depth in range(module.count('.') + 1, 0, -1):
-        room = '.'.join(module.split('.')[:depth])
-        if room in ROOMS and (room != 'lingvo_lite' or module == room):
-            break
-    else:
-        return None
-    floor = ROOMS[room]
-    if room == 'lingvo_lite.tasks':
-        room = '.'.join(module.split('.')[:3])  # Each family is a room.
-    return floor, floor if floor in FLOORS_OF_ONE_ROOM else room
-
-
-def _Own(imports):
-    """(module, Import) of the imports that stay in the house."""
-    for module, found in imports.items():
-        for each in found:
-            if each.target.split('.')[0] in ('lingvo_lite', 'tasks', 'tools'):
-                yield module, each
+def _PrivateAttributes(source):
+    """Nodes `x._name`, but for those of self, cls and super(), which may be inherited."""
+    return [
+        node
+        for node in house.Nodes(source)
+        if isinstance(node, ast.Attribute)
+        and _IsPrivate(node.attr)
+        and ast.unparse(node.value) not in ('self', 'cls', 'super()')
+    ]
 
 
 def Unplaced(sources):
     """Modules without a floor."""
-    return [module for module in sources if _Room(module) is None]
+    return [module for module in sources if house.RoomOf(module) is None]
 
 
 def UpstairsImports(sources):
     """Imports from a higher floor, or from another room of the same floor."""
     broken = []
-    for module, each in _Own(_Imports(sources)):
-        own, other = _Room(module), _Room(each.target)
-        if own is None or other is None or other[0] == 0 or own[1] == other[1]:
+    for module, each in house.Own(house.Imports(sources)):
+        own, other = house.RoomOf(module), house.RoomOf(each.target)
+        if own is None or other is None or other.floor == 0:
             continue
-        if own[0] == 5 and other == (5, 'lingvo_lite.tasks'):
-            continue
-        if other[0] >= own[0]:
-            broken.append(f'{module}:{each.line} (floor {own[0]}) imports {each.target}')
+        if not house.MayImport(own, other):
+            broken.append(f'{module}:{each.line} (floor {own.floor}) imports {each.target}')
     return broken
 
 
@@ -160,7 +91,7 @@ def ImportsOfTasks(sources):
     """Imports of tasks/ from lingvo_lite/, which finds experiments by name."""
     return [
         f'{module}:{each.line} imports {each.target}'
-        for module, each in _Own(_Imports(sources))
+        for module, each in house.Own(house.Imports(sources))
         if not module.startswith(('lingvo_lite.tasks', 'lingvo_lite.tools', 'lingvo_lite.testing'))
         and each.target.startswith('lingvo_lite.tasks')
     ]
@@ -170,7 +101,7 @@ def TopLevelTasks(sources):
     """Imports of tasks/ and tools/ by the folder's name, which makes a second copy of all."""
     return [
         f'{module}:{each.line} imports {each.target}'
-        for module, each in _Own(_Imports(sources))
+        for module, each in house.Own(house.Imports(sources))
         if each.target.split('.')[0] in ('tasks', 'tools')
     ]
 
@@ -179,7 +110,7 @@ def AbsoluteSiblings(sources):
     """Imports between files of tasks/ that are not relative."""
     return [
         f'{module}:{each.line} imports {each.target}'
-        for module, each in _Own(_Imports(sources))
+        for module, each in house.Own(house.Imports(sources))
         if module.startswith('lingvo_lite.tasks')
         and each.target.startswith('lingvo_lite.tasks')
         and not each.relative
@@ -190,7 +121,7 @@ def ImportsOfTesting(sources):
     """Imports of testing/ by what is no test."""
     return [
         f'{module}:{each.line} imports {each.target}'
-        for module, each in _Own(_Imports(sources))
+        for module, each in house.Own(house.Imports(sources))
         if each.target.startswith('lingvo_lite.testing')
         and not module.startswith('lingvo_lite.testing')
     ]
@@ -200,9 +131,9 @@ def HeavyFloorOne(sources):
     """Imports of TensorFlow or Keras on floor 1."""
     return [
         f'{module}:{each.line} imports {each.target}'
-        for module, found in _Imports(sources).items()
+        for module, found in house.Imports(sources).items()
         for each in found
-        if (_Room(module) or (9,))[0] <= 1 and each.target.split('.')[0] in HEAVY
+        if each.target.split('.')[0] in HEAVY and _Floor(module) <= 1
     ]
 
 
@@ -210,7 +141,7 @@ def TensorFlowIo(sources):
     """Imports of tensorflow_io outside inputs/speech/audio.py."""
     return [
         f'{module}:{each.line} imports {each.target}'
-        for module, found in _Imports(sources).items()
+        for module, found in house.Imports(sources).items()
         for each in found
         if each.target.split('.')[0] == 'tensorflow_io'
         and module != 'lingvo_lite.inputs.speech.audio'
@@ -231,10 +162,10 @@ def NamesOfNothing(sources):
 
 def Circles(sources):
     """Modules that import each other in a circle, inside functions too."""
-    imports = _Imports(sources)
-    graph = {_Module(module): set() for module in sources}
+    imports = house.Imports(sources)
+    graph = {house.Module(module): set() for module in sources}
     for module, found in imports.items():
-        graph[_Module(module)] |= {each.target for each in found if each.target in graph}
+        graph[house.Module(module)] |= {each.target for each in found if each.target in graph}
     circles, done = [], set()
 
     def Follow(module, path):
@@ -248,6 +179,45 @@ def Circles(sources):
     for module in sorted(graph):
         Follow(module, [])
     return circles
+
+
+def PrivateNamesOfFiles(sources):
+    """Private names of one file that another one imports, or reaches through what it imports."""
+    broken = []
+    for module, source in sources.items():
+        imported = [
+            each for each in _Imported(module, source) if each[1].startswith('lingvo_lite.')
+        ]
+        for _, target in imported:
+            if _IsPrivate(target.rpartition('.')[2]):
+                broken.append(f'{module} imports {target}')
+        for node in _PrivateAttributes(source):
+            if _Root(node) in dict(imported):
+                broken.append(f'{module}:{node.lineno} uses {ast.unparse(node)}')
+    return broken
+
+
+def PrivateNamesOfRooms(sources):
+    """Private attributes of objects whose names the module's own room does not know.
+
+    Of files of one room this says nothing: what belongs to whom does not show in the source.
+    """
+    known, broken = {}, []
+    for module, source in sources.items():
+        names = known.setdefault(house.RoomOf(module), set())
+        for node in house.Nodes(source):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                names.add(node.name)
+            elif isinstance(node, ast.Name):
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in ('self', 'cls'):
+                names.add(node.attr)
+    for module, source in sources.items():
+        imported = dict(_Imported(module, source))
+        for node in _PrivateAttributes(source):
+            if node.attr not in known[house.RoomOf(module)] and _Root(node) not in imported:
+                broken.append(f'{module}:{node.lineno} uses {ast.unparse(node)}')
+    return broken
 
 
 RULES = {
@@ -265,12 +235,20 @@ RULES = {
         'lingvo_lite.jobs.b': 'from . import c',
         'lingvo_lite.jobs.c': 'def F():\n  from .a import x',
     },
+    PrivateNamesOfFiles: {'lingvo_lite.jobs.a': 'from lingvo_lite import step\nx = step._seed'},
+    PrivateNamesOfRooms: {'lingvo_lite.jobs.a': 'def F(task):\n  return task._loss'},
 }
+
+
+def _SmallHouse():
+    """Nothing but rooms."""
+    described = '"""What lives here.\n\nWhat does not is jobs/."""\n'
+    return {f'{room}.__init__': described for room in house.ROOMS}
 
 
 @pytest.fixture(scope='module')
 def sources():
-    return _Sources()
+    return house.Sources()
 
 
 @pytest.mark.parametrize('rule', RULES, ids=lambda rule: rule.__name__)
@@ -280,7 +258,7 @@ def test_the_repository_keeps_the_rule(rule, sources):
 
 @pytest.mark.parametrize('rule', RULES, ids=lambda rule: rule.__name__)
 def test_the_rule_sees_what_breaks_it(rule):
-    packages = {f'{room}.__init__': '' for room in ROOMS}
+    packages = _SmallHouse()
     packages.update({'lingvo_lite.tasks.mt.__init__': '', 'lingvo_lite.tasks.mt.input': ''})
     assert rule(packages) == []
     assert len(rule({**packages, **RULES[rule]})) == 1
@@ -305,6 +283,15 @@ def test_the_rule_sees_what_breaks_it(rule):
         ('lingvo_lite.tasks.mt.model', 'from lingvo_lite.training import learner', False),
         ('lingvo_lite.training.a', 'from lingvo_lite.tasks.mt import model', True),
         ('lingvo_lite.export.a', 'from lingvo_lite.jobs import trainer', False),
+        ('lingvo_lite.serving.a', 'from lingvo_lite.jobs import trainer', True),
+        ('lingvo_lite.desk.a', 'from lingvo_lite import export', True),
+        ('lingvo_lite.desk.a', 'from lingvo_lite import serving', False),
+        ('lingvo_lite.jobs.a', 'from lingvo_lite import serving', False),
+        ('lingvo_lite.export.a', 'from lingvo_lite import desk', False),
+        ('lingvo_lite.cli', 'from lingvo_lite import commands, serving', True),
+        ('lingvo_lite.commands.a', 'from lingvo_lite import cli', True),
+        ('lingvo_lite.desk.a', 'from lingvo_lite import commands', False),
+        ('lingvo_lite.tools.a', 'from lingvo_lite import commands', False),
         ('lingvo_lite.cli', 'def F():\n  from lingvo_lite.jobs import trainer', True),
         ('lingvo_lite.jobs.a', 'def F():\n  from lingvo_lite import cli', False),
         ('lingvo_lite.tools.a', 'from lingvo_lite import cli', False),
@@ -313,35 +300,69 @@ def test_the_rule_sees_what_breaks_it(rule):
     ],
 )
 def test_floors(module, source, allowed):
-    house = {f'{room}.__init__': '' for room in ROOMS}
-    house.update({f'lingvo_lite.tasks.{name}.__init__': '' for name in ('mt', 'asr')})
-    house[module] = source
-    assert UpstairsImports(house) == [] if allowed else len(UpstairsImports(house)) == 1
+    small = _SmallHouse()
+    small.update({f'lingvo_lite.tasks.{name}.__init__': '' for name in ('mt', 'asr')})
+    small[module] = source
+    assert UpstairsImports(small) == [] if allowed else len(UpstairsImports(small)) == 1
+
+
+@pytest.mark.parametrize(
+    ('source', 'allowed'),
+    [
+        ('from lingvo_lite.jobs.b import _F', False),
+        ('from .b import _F as f', False),
+        ('from . import b as other\nother.F()._x', False),
+        ('from lingvo_lite.jobs.b import Thing\nThing._x', False),
+        ('import lingvo_lite.jobs.b\nlingvo_lite.jobs.b._x', False),
+        ('def F():\n  from . import b\n  return b._x', False),
+        ('from . import b\nb.F(b.__doc__)._replace(x=1)', True),
+        ('import os\nos._exit(1)', True),
+        ('class A:\n  def F(self, other):\n    self._x = other._x', True),
+        ('class A:\n  def F(self):\n    self._x = super()._F(self._inherited)', True),
+        ('def F(thing):\n  return thing._of_b', True),
+        ('def F(thing):\n  return thing._of_the_step', False),
+        ('def F(thing):\n  thing._of_the_step = 1', False),
+        ('def F(thing):\n  return thing.x[0]._of_the_step.y', False),
+    ],
+)
+def test_private_names(source, allowed):
+    small = _SmallHouse()
+    small['lingvo_lite.step'] = 'class C:\n  def F(self): self._of_the_step = 1'
+    small['lingvo_lite.jobs.b'] = 'class C:\n  def F(self): self._of_b = 1'
+    small['lingvo_lite.jobs.a'] = source
+    broken = PrivateNamesOfFiles(small) + PrivateNamesOfRooms(small)
+    assert broken == [] if allowed else len(broken) == 1
+
+
+@pytest.mark.parametrize('code', ['import lingvo_lite', 'import lingvo_lite.cli'])
+def test_what_answers_at_once_imports_little(code):
+    """A package that is there already, and a mistake in a flag, cost no start of TensorFlow."""
+    script = f'import sys; before = set(sys.modules); {code}; print(*set(sys.modules) - before)'
+    found = subprocess.run(
+        [sys.executable, '-c', script], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert 'lingvo_lite' in found
+    assert sorted({name.split('.')[0] for name in found} & SLOW) == []
+    assert len(found) < 120, sorted(found)
 
 
 def test_every_import_of_the_house_is_of_something_that_is_there(sources):
     """Also: that names are resolved at all, without which no rule would see anything."""
-    known = {_Module(module) for module in sources}
-    own = list(_Own(_Imports(sources)))
+    known = {house.Module(module) for module in sources}
+    own = list(house.Own(house.Imports(sources)))
     assert len(own) > 20
     assert [f'{m}:{each.line} {each.target}' for m, each in own if each.target not in known] == []
 
 
 def test_tests_import_the_tasks_under_their_installed_name():
-    sources = {}
-    for path, _, files in os.walk(os.path.join(REPOSITORY, 'tests')):
-        for file in files:
-            if file.endswith('.py'):
-                name = os.path.relpath(os.path.join(path, file), REPOSITORY)
-                with open(os.path.join(path, file), encoding='utf-8') as text:
-                    sources[name[: -len('.py')].replace(os.sep, '.')] = text.read()
-    assert len(sources) > 5
-    assert TopLevelTasks(sources) == []
+    tests = house.Tests()
+    assert len(tests) > 5
+    assert TopLevelTasks(tests) == []
 
 
 def test_setup_lists_the_packages_that_there_are(sources):
     config = configparser.ConfigParser()
-    config.read(os.path.join(REPOSITORY, 'setup.cfg'))
+    config.read(os.path.join(house.REPOSITORY, 'setup.cfg'))
     listed = config['options']['packages'].split()
     assert len(listed) == len(set(listed))
     folders = {module.rpartition('.')[0] for module in sources}
@@ -350,4 +371,4 @@ def test_setup_lists_the_packages_that_there_are(sources):
     placed = dict(
         line.split(' = ') for line in config['options']['package_dir'].split('\n') if line
     )
-    assert placed == FOLDERS
+    assert placed == house.FOLDERS

@@ -23,12 +23,13 @@ from lingvo_lite.testing import fake_data
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 DOCUMENTS = [
     'README.md',
-    'tasks/asr/README.md',
-    'tasks/mt/README.md',
+    'CONTRIBUTING.md',
+    'BUILD_NOTES.md',
+    *sorted(str(p.relative_to(REPOSITORY)) for p in REPOSITORY.glob('tasks/*/README.md')),
     *sorted(f'docs/{p.name}' for p in REPOSITORY.glob('docs/*.md')),
 ]
 # Programs of others, whose flags are not ours to check.
-FOREIGN = {'echo', 'tensorboard', 'sacrebleu'}
+FOREIGN = {'echo', 'tensorboard', 'sacrebleu', 'pip', 'pytest', 'ruff', 'mypy'}
 JOBS = {'trainer': trainer, 'evaler': evaler, 'decoder': decoder}
 
 
@@ -157,7 +158,7 @@ def test_nothing_is_left_out():
     programs = {words[0] for _, _, words in ALL}
     assert {'trainer', 'evaler', 'decoder', 'lingvo_lite', 'bash', 'python'} <= programs
     languages = {block.language for name in DOCUMENTS for block in Blocks(name)}
-    assert languages == {'', 'python', 'text'}
+    assert languages == {'', 'python', 'text', 'mermaid'}
     for name in DOCUMENTS:
         fences = (REPOSITORY / name).read_text(encoding='utf-8').count('```')
         assert fences == 2 * len(Blocks(name)), name
@@ -168,6 +169,32 @@ def test_links_lead_somewhere(document):
     text = (REPOSITORY / document).read_text(encoding='utf-8')
     for target in re.findall(r'\]\(([^)#]+)\)', text):
         assert (REPOSITORY / document).parent.joinpath(target).exists(), target
+
+
+def Paths(text):
+    """Paths from the repository's root, `in/such/marks.py` or as words of a command."""
+    found = re.findall(r'[`\s]((?:lingvo_lite|tasks|tests|tools|docs|\.ci)/[\w./<>*-]*)', text)
+    return [path.rstrip('.') for path in found]
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_paths_are_there(document):
+    text = (REPOSITORY / document).read_text(encoding='utf-8')
+    for path in Paths(text):
+        assert list(REPOSITORY.glob(re.sub(r'<\w+>', '*', path))), path
+
+
+def test_a_step_of_the_map_names_what_its_files_hold():
+    """Where something moves to another file, the way of a batch is no longer true."""
+    text = (REPOSITORY / 'docs/architecture.md').read_text(encoding='utf-8')
+    steps = text[text.index('## From a file') :]
+    rows = re.findall(r'^\| \d+ \| `.*', steps, re.MULTILINE)
+    assert len(rows) > 20
+    for row in rows:
+        files = [REPOSITORY / path for path in Paths(row) if path.endswith('.py')]
+        sources = ''.join(file.read_text(encoding='utf-8') for file in files)
+        for name in re.findall(r'`(?:\w+\.)?(\w+)`', row):
+            assert re.search(rf'^ *(class|def) {name}\b', sources, re.MULTILINE), f'{name}: {row}'
 
 
 def test_own_experiment_has_at_most_40_lines():

@@ -1,4 +1,7 @@
-"""Scores that are collected example by example and merged exactly."""
+"""Scores that are collected example by example and merged exactly.
+
+Losses are layers/ and task.py; the pass over a dataset is jobs/scoring/.
+"""
 
 import lazy_loader
 

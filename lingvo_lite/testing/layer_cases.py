@@ -8,8 +8,6 @@ that are not in the list. The checks stand in `conformance`.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 import zlib
 from collections.abc import Callable
 from typing import Any, Optional
@@ -35,6 +33,7 @@ from lingvo_lite.layers import (
 from lingvo_lite.layers.recurrent import attention as recurrent_attention, cells, conv_lstm, rnn
 from lingvo_lite.layers.speech import conformer, ctc_loss, frontend, jasper_blocks, spec_augment
 from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.testing import public_classes
 
 _DIM = 8
 _VOCAB = 13
@@ -524,20 +523,11 @@ CASES: list[Case] = _Cases()
 def MissingLayers(package: Any = lingvo_lite.layers) -> list[str]:
     """Public layers of `package`, that is with an FProp, which no case is about."""
     covered = {case.params.cls for case in CASES}
-    missing = []
-    for found in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):
-        module = importlib.import_module(found.name)
-        for name, cls in vars(module).items():
-            if (
-                isinstance(cls, type)
-                and issubclass(cls, base.BaseLayer)
-                and cls.__module__ == module.__name__
-                and cls.FProp is not base.BaseLayer.FProp
-                and not name.startswith('_')
-                and cls not in covered
-            ):
-                missing.append(f'{found.name}.{name}')
-    return missing
+    return [
+        name
+        for name, cls in public_classes.Below(package, base.BaseLayer).items()
+        if cls.FProp is not base.BaseLayer.FProp and cls not in covered
+    ]
 
 
 # Inputs.

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import lingvo_lite.optim
 from lingvo_lite import hyperparams
 from lingvo_lite.optim import optimizers
+from lingvo_lite.testing import public_classes
 
 _SHAPES = {
     'encoder/attention/w': [3, 4],
@@ -150,6 +152,13 @@ class _Run:
 
     def Values(self):
         return {path: variable.numpy() for path, variable in self.variables.items()}
+
+
+def test_every_optimizer_has_a_formula():
+    known = {optimizers.BaseOptimizer, optimizers.KerasOptimizer, *(case[0] for case in _CASES)}
+    found = public_classes.Below(lingvo_lite.optim, optimizers.BaseOptimizer)
+    assert [name for name, cls in found.items() if cls not in known] == []
+    assert len(found) > 8
 
 
 @_EACH

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import lingvo_lite.optim
 from lingvo_lite import hyperparams
 from lingvo_lite.optim import schedules
+from lingvo_lite.testing import public_classes
 
 
 def _Interval(start, limit):
@@ -78,6 +80,14 @@ _CASES = [
     ),
 ]
 _AT = [0, 1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 19, 25, 26, 29, 30, 31, 39, 40, 41, 1000, 3_000_000]
+
+
+def test_every_schedule_has_a_formula():
+    # WarmUp stands in front of each of them in a test of its own.
+    known = {schedules.BaseSchedule, schedules.WarmUp, *(case[0] for case in _CASES)}
+    found = public_classes.Below(lingvo_lite.optim, schedules.BaseSchedule)
+    assert [name for name, cls in found.items() if cls not in known] == []
+    assert len(found) > 8
 
 
 @pytest.mark.parametrize('cls, formula, values', _CASES)

@@ -1,15 +1,18 @@
 """Every registered experiment: its text, its size, its data, and a step of its Tiny()."""
 
+import pkgutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import lingvo_lite.tasks
 from lingvo_lite import experiment, registry, task as base_task
 from lingvo_lite.layers import base
 from lingvo_lite.testing import fake_data, golden
 from lingvo_lite.training import evaluation, learner
 
-FAMILIES = ('asr', 'lm', 'mt')
+FAMILIES = [module.name for module in pkgutil.iter_modules(lingvo_lite.tasks.__path__)]
 NAMES = [name for name in registry.List() if name.split('.')[0] in FAMILIES]
 
 # Millions of parameters in the paper; what else differs from it.
