@@ -1,7 +1,5 @@
 """lingvo_lite: a research framework for sequence models on TensorFlow 2.
 
-from lingvo_lite import layers, inputs, optim, decoding, metrics, registry, experiment, task
-
 Experiments are tasks/, what prepares data and measures is tools/; both install below this name.
 """
 
