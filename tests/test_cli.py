@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -97,76 +96,6 @@ def test_missing_data_are_one_line_too(tmp_path, capsys, monkeypatch):
     assert cli.Trainer(['--model=mt.WmtEnDe', f'--logdir={tmp_path}/run']) == 2
     error = capsys.readouterr().err
     assert 'wmt_en_de' in error and 'tools/prepare_wmt.py' in error and error.count('\n') == 1
-
-
-def test_list_shows_a_family_or_all(capsys):
-    assert run('list', 'mt') == 0
-    mt = capsys.readouterr().out.split()
-    assert MODEL in mt and all(name.startswith('mt.') for name in mt)
-    assert cli.Trainer(['--list']) == 0
-    assert set(mt) <= set(capsys.readouterr().out.split())
-    assert run('list', 'mtt') == 2
-    assert "No family 'mtt'. Families: " in capsys.readouterr().err
-
-
-def test_show_prints_what_params_txt_will_hold(capsys):
-    assert run('show', MODEL, '--set=task.train.max_steps=7') == 0
-    text = capsys.readouterr().out.split('\n')
-    assert "model : 'mt.NumbersEnDe'" in text and 'task.train.max_steps : 7' in text
-
-
-def test_show_why_tells_value_meaning_and_origin(capsys):
-    assert run('show', MODEL, '--why=task.train.max_steps') == 0
-    out = capsys.readouterr().out
-    assert 'Stop after this many steps' in out and 'numbers.py:' in out
-    assert run('show', MODEL, '--set=task.train.max_steps=7', '--why=task.train.max_steps') == 0
-    assert 'set at --set, argument 1' in capsys.readouterr().out
-
-
-def test_diff_of_models_files_and_log_directories(tmp_path, capsys):
-    assert run('show', MODEL) == 0
-    (tmp_path / 'run').mkdir()
-    text = capsys.readouterr().out
-    (tmp_path / 'run/params.txt').write_text(text)
-    changed = text.replace('task.train.max_steps : ', 'task.train.max_steps : 9')
-    (tmp_path / 'file.txt').write_text(changed)
-    assert run('diff', MODEL, str(tmp_path / 'run')) == 0
-    assert capsys.readouterr().out == 'no difference\n'
-    assert run('diff', str(tmp_path / 'run'), str(tmp_path / 'file.txt')) == 0
-    out = capsys.readouterr().out
-    assert out.startswith('task.train.max_steps : ') and ' -> 9' in out and out.count('\n') == 1
-    assert run('diff', 'mt.WmtEnDe', 'mt.WmtEnDeBig') == 0
-    assert 'task.model_dim : 512 -> 1024\n' in capsys.readouterr().out
-
-
-def test_diff_of_nothing_is_a_mistake(tmp_path, capsys):
-    assert run('diff', MODEL, str(tmp_path / 'nothing.txt')) == 2
-    assert 'There is no params file or log directory' in capsys.readouterr().err
-
-
-def test_check_finds_dimensions_that_do_not_fit(capsys):
-    assert run('check', MODEL) == 0
-    out = capsys.readouterr().out
-    assert ' parameters in ' in out and 'Test: NumbersInput, params fit' in out
-    assert run('check', MODEL, '--set=task.encoder.num_heads=3') == 2
-    assert 'num_heads=3 does not divide' in capsys.readouterr().err
-
-
-def test_inspect_input_shows_three_batches(tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(os.path.join(os.path.dirname(__file__), 'e2e'))
-    import tiny_experiment
-
-    monkeypatch.setenv('LINGVO_LITE_CACHE', str(tmp_path / 'cache'))
-    tiny_experiment.WriteData(tmp_path)
-    flags = [f'--data_dir={tmp_path}', '--dataset=Train']
-    assert run('inspect-input', 'tiny_experiment.Digits', *flags) == 0
-    out = capsys.readouterr().out
-    assert out.startswith('400 examples\n')
-    assert [f'batch {i}, epoch 0: ' in out for i in range(4)] == [True, True, True, False]
-    assert 'padding' in out and 'longest: ' in out and 'train.src' in out
-    from lingvo_lite.inputs import source
-
-    source.SetDataDir(None)
 
 
 def test_a_job_also_starts_as_a_subcommand(capsys):

@@ -31,8 +31,8 @@ class Multi30kEnDe(transformer.TransformerExperiment):
         p = transformer.Model(vocab_size=6000, dim=128, hidden=256, heads=4, layers=4, rate=0.3)
         p.softmax.label_smoothing = 0.1
         p.search.Set(method='beam', beam_size=5, length_normalization=1.0)
-        p.train.Set(save_interval_steps=500, save_max_to_keep=10, ema_decay=0.999)
-        return transformer.Train(p, factor=2.5, warmup_steps=2000, max_steps=8000)
+        p.train.Set(max_steps=8000, save_interval_steps=500, save_max_to_keep=10, ema_decay=0.999)
+        return transformer.Train(p, factor=2.5, warmup_steps=2000)
 
     def Train(self) -> Any:
         return self._Input('train').Set(tokens_per_batch=8192)

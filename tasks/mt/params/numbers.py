@@ -26,8 +26,8 @@ class NumbersEnDe(transformer.TransformerExperiment):
     def Task(self) -> Any:
         p = transformer.Model(vocab_size=256, dim=128, hidden=256, heads=4, layers=2, rate=0.1)
         p.search.Set(method='beam', beam_size=4, length_normalization=0.6)
-        p.train.save_interval_steps = 500
-        return transformer.Train(p, factor=1.0, warmup_steps=400, max_steps=1500)
+        p.train.Set(max_steps=1500, save_interval_steps=500)
+        return transformer.Train(p, factor=1.0, warmup_steps=400)
 
     def Train(self) -> Any:
         return self._Input('train').Set(tokens_per_batch=8192)

@@ -39,18 +39,17 @@ def Model(vocab_size: int, dim: int, hidden: int, heads: int, layers: int, rate:
     return p
 
 
-def Train(p: Any, factor: float, warmup_steps: int, max_steps: int) -> Any:
+def Train(p: Any, factor: float, warmup_steps: int) -> Any:
     """Task Params p, trained as in section 5.3: Adam, and a rate that rises and then falls.
 
     Args:
       p: of a TransformerModel.
       factor: of the learning rate; 1 in the paper.
       warmup_steps: in which the rate rises.
-      max_steps: of the training.
     """
     schedule = schedules.Transformer.Params()
     p.train.lr_schedule = schedule.Set(model_dim=p.model_dim, warmup_steps=warmup_steps)
     p.train.optimizer = optim.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
-    p.train.Set(learning_rate=factor, max_steps=max_steps)
+    p.train.learning_rate = factor
     p.eval.Set(best_metric='decode_dev/bleu', best_mode='max')
     return p

@@ -29,7 +29,8 @@ class WmtEnDe(transformer.TransformerExperiment):
         p.softmax.label_smoothing = 0.1
         p.search.Set(method='beam', beam_size=4, length_normalization=0.6)
         p.search.Set(max_ratio=1.0, max_steps=50)
-        return transformer.Train(p, factor=1.0, warmup_steps=4000, max_steps=100_000)
+        p.train.max_steps = 100_000
+        return transformer.Train(p, factor=1.0, warmup_steps=4000)
 
     def Train(self) -> Any:
         p = self._Input('train')

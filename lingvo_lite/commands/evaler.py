@@ -1,0 +1,30 @@
+"""evaler: scores the checkpoints of a run by the loss on a dataset."""
+
+from __future__ import annotations
+
+import argparse
+
+from lingvo_lite.commands import job_flags, parser as parser_lib
+
+
+def Parser() -> parser_lib.Parser:
+    """The parser of the flags."""
+    parser = job_flags.JobParser('evaler', "Scores a run's checkpoints by their loss on a dataset.")
+    job_flags.AddScoring(parser)
+    return parser
+
+
+def Run(flags: argparse.Namespace) -> int:
+    """Writes RUN/eval_<dataset>; returns the exit code."""
+    job_flags.Need(flags, 'model', 'logdir', 'dataset')
+    from lingvo_lite.jobs import evaler
+
+    return evaler.Run(
+        flags.model,
+        flags.logdir,
+        flags.dataset,
+        source=job_flags.Source(flags),
+        device=job_flags.Device(flags),
+        choice=job_flags.Choice(flags),
+        folder=flags.folder,
+    )
