@@ -1,7 +1,7 @@
 """The house as its sources say: modules, their imports, and the floor and room of each.
 
 Nothing is imported: sources are read as text. The rules on top of it are
-`tests/test_architecture.py`; the picture of it is `house_map`.
+`tests/house/test_architecture.py`; the picture of it is `house_map`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from lingvo_lite.jobs.config import describe, job_params
 from lingvo_lite.jobs.scoring import own_input
 from lingvo_lite.testing import fake_data
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     'README.md',
     'CONTRIBUTING.md',

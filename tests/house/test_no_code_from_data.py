@@ -28,7 +28,7 @@ from lingvo_lite.runs import metrics_log, rundir
 from lingvo_lite.runs.checkpoints import best, files, tensors
 from lingvo_lite.training.debugging import first_bad_layer
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = 'mt.NumbersEnDe'
 VICTIM = 'xmlrpc.server'  # a module that nothing here imports
 
