@@ -372,7 +372,7 @@ IMPORTERS = {
     'lingvo_lite/registry.py',
     'lingvo_lite/literals.py',
     'lingvo_lite/jobs/config/job_params.py',
-    'lingvo_lite/testing/layer_cases.py',
+    'lingvo_lite/testing/public_classes.py',
 }
 RUNNERS = {'tools/chaos/processes.py'}  # runs lingvo_lite.cli, and nothing else
 PROCESSES = {'lingvo_lite/runs/provenance.py'}  # asks git for the commit; tools/ may start others
