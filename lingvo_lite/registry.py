@@ -85,6 +85,25 @@ def Get(name: str) -> type:
     return found
 
 
+def GetInstalled(name: str) -> type:
+    """The experiment that a file names: as `Get`, but no module is imported because of its name.
+
+    Found are experiments of the built-in families and of installed packages, and what this process
+    has registered already.
+
+    Raises:
+      ExperimentNotFound: if it is none of these.
+    """
+    if name.count('.') == 1 and name.split('.')[0] in Families():
+        _ImportFamily(name.split('.')[0])
+    if name in _experiments:
+        return _experiments[name]
+    raise ExperimentNotFound(
+        f'{name} is in no installed family, and a name in a file is not imported. '
+        f'Name it: --model={name}.'
+    )
+
+
 def Name(cls: type) -> str:
     """The name by which `Get` finds `cls` in any process."""
     for key, known in _experiments.items():

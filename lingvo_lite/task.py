@@ -214,6 +214,13 @@ def TrainParams() -> hyperparams.Params:
         [],
         'Regexes of variable paths that may be missing in init_from; they start as new.',
     )
+    p.Define(
+        'init_from_tokens',
+        'same',
+        "Whether init_from's run must have the same vocabulary, or what belongs to a token is "
+        'taken by its text: that of tokens in both runs, the others start as new.',
+        choices=('same', 'by_text'),
+    )
     p.Define('save_interval_steps', 1000, 'Steps between checkpoints.', **free)
     p.Define('save_max_to_keep', 5, 'How many of the last checkpoints to keep.', **free)
     p.Define(

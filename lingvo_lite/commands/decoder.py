@@ -29,7 +29,7 @@ def Parser() -> parser_lib.Parser:
 def Run(flags: argparse.Namespace) -> int:
     """Writes RUN/decode_<dataset>, or the lines of --input; returns the exit code."""
     if flags.input is None:
-        job_flags.Need(flags, 'model', 'logdir', 'dataset')
+        job_flags.Need(flags, 'logdir', 'dataset')
         if flags.output != '-':
             raise hyperparams.ConfigError('--output goes with --input; there is none.')
         from lingvo_lite.jobs import decoder
@@ -43,7 +43,7 @@ def Run(flags: argparse.Namespace) -> int:
             choice=job_flags.Choice(flags),
             folder=flags.folder,
         )
-    job_flags.Need(flags, 'model', 'logdir')
+    job_flags.Need(flags, 'logdir')
     from lingvo_lite.jobs.scoring import own_input
 
     return own_input.Run(

@@ -16,7 +16,7 @@ def Parser() -> parser_lib.Parser:
 
 def Run(flags: argparse.Namespace) -> int:
     """Writes RUN/eval_<dataset>; returns the exit code."""
-    job_flags.Need(flags, 'model', 'logdir', 'dataset')
+    job_flags.Need(flags, 'logdir', 'dataset')
     from lingvo_lite.jobs import evaler
 
     return evaler.Run(

@@ -30,8 +30,15 @@ _VARIABLE = 'LINGVO_LITE_CACHE'
 
 
 def CacheDir() -> str:
-    """The absolute path of the cache folder. It need not exist."""
-    return os.path.abspath(os.path.expanduser(os.environ.get(_VARIABLE) or '~/.cache/lingvo_lite'))
+    """The absolute path of the cache folder. It need not exist.
+
+    Raises:
+      OSError: if nobody has said where it is, and this user has no home folder.
+    """
+    folder = os.path.expanduser(os.environ.get(_VARIABLE) or '~/.cache/lingvo_lite')
+    if folder.startswith('~'):
+        raise OSError(f'{folder}: there is no such home folder. Set {_VARIABLE} to a folder.')
+    return os.path.abspath(folder)
 
 
 def Key(*parts: object) -> str:
@@ -61,7 +68,8 @@ def Produce(name: str, write: Callable[[str], None]) -> str:
             if not os.path.exists(path):
                 WriteWhole(path, write)
     except OSError as error:
-        if error.filename and not str(error.filename).startswith(os.path.dirname(path)):
+        at = str(error.filename or path)
+        if not at.startswith(CacheDir()) and not path.startswith(os.path.join(at, '')):
             raise
         raise OSError(
             f'cannot write to the cache folder {CacheDir()}: {error.strerror or error}. '

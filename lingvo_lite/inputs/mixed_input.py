@@ -56,6 +56,10 @@ class MixedInput(pipeline.BaseInput):
         """That of the inputs, which share a tokenizer."""
         return self.inputs[0].Vocabulary()
 
+    def Tokens(self) -> list[str]:
+        """Those of the inputs, which have one vocabulary."""
+        return self.inputs[0].Tokens()
+
     def NumExamples(self) -> int:
         """Number of examples in all inputs."""
         return int(self._first[-1])

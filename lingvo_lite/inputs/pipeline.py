@@ -146,6 +146,10 @@ class BaseInput:
         """A hash of what the ids of the batches mean; '' if they have no tokens."""
         return ''
 
+    def Tokens(self) -> list[str]:
+        """The text of each id of the batches; [] if they have no tokens, or these no texts."""
+        return []
+
     def NumExamples(self) -> int:
         """Number of examples in the source, those that training skips included."""
         raise NotImplementedError

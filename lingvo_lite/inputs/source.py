@@ -8,6 +8,7 @@ Recipes name files relative to the data folder; `FindData` turns such a name int
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import gzip
 import hashlib
@@ -82,8 +83,9 @@ def _Folders() -> list[tuple[str, str]]:
     known = [
         (_data_dir, '--data_dir'),
         (os.environ.get('LINGVO_LITE_DATA'), 'LINGVO_LITE_DATA'),
-        (cache.CacheDir(), 'the cache folder'),
     ]
+    with contextlib.suppress(OSError):  # there is none
+        known.append((cache.CacheDir(), 'the cache folder'))
     return [(os.path.abspath(os.path.expanduser(f)), origin) for f, origin in known if f]
 
 

@@ -10,7 +10,7 @@ from lingvo_lite.jobs.scoring import decoding_pass, scorer, weights
 
 
 def Run(
-    model: str,
+    model: Optional[str],
     logdir: str,
     dataset: str,
     source: job_params.Source,

@@ -11,7 +11,7 @@ from lingvo_lite.jobs.scoring import evaluation_pass, scorer, weights
 
 
 def Run(
-    model: str,
+    model: Optional[str],
     logdir: str,
     dataset: str,
     source: job_params.Source,

@@ -40,12 +40,14 @@ class Weight:
       init: WeightInit Params; None for the layer's `params_init`.
       trainable: whether the learner updates it.
       regularize: whether L1 and L2 apply to it.
+      tokens: the axis whose entries are tokens, one each; None if there is none.
     """
 
     shape: Sequence[int]
     init: Optional[hyperparams.Params] = None
     trainable: bool = True
     regularize: bool = True
+    tokens: Optional[int] = None
 
     def __post_init__(self) -> None:
         bad = [n for n in self.shape if isinstance(n, bool) or not isinstance(n, int) or n < 0]
@@ -193,6 +195,16 @@ class BaseLayer(tf.Module):
         object.__setattr__(self, name, tuple(children))
         return tuple(children)
 
+    def MarkTokens(self, **axes: int) -> None:
+        """Says which axis of a variable of this layer has an entry for each token (`Weight`).
+
+        For a parent that uses a layer for its logits: `self.logits.MarkTokens(w=1, b=0)`. Names
+        that this layer has no variable of are passed over.
+        """
+        for name, axis in axes.items():
+            if name in self._weights:
+                self._weights[name] = dataclasses.replace(self._weights[name], tokens=axis)
+
     def ShareChild(self, name: str, layer: BaseLayer) -> None:
         """Makes a layer that was created elsewhere known as `self.<name>` (tied weights)."""
         self._CheckNew(name)
@@ -228,6 +240,11 @@ class BaseLayer(tf.Module):
             for name, weight in layer._weights.items()
         }
         return dict(sorted(found.items()))
+
+    def TokenAxes(self) -> dict[str, int]:
+        """{path: the axis with an entry for each token}, of the variables that have one."""
+        found = {path: weight.tokens for path, weight in self.Weights().items()}
+        return {path: axis for path, axis in found.items() if axis is not None}
 
     def RegularizedPaths(self) -> set[str]:
         """Paths of the variables that L1 and L2 may apply to."""

@@ -37,7 +37,8 @@ class Embedding(base.BaseLayer):
     def __init__(self, params: Any):
         super().__init__(params)
         p = self.params
-        self.CreateVariable('table', base.Weight([padded_rows(p.vocab_size), p.model_dim]))
+        shape = [padded_rows(p.vocab_size), p.model_dim]
+        self.CreateVariable('table', base.Weight(shape, tokens=0))
 
     def FProp(self, ids: tf.Tensor) -> tf.Tensor:
         # Rows first, cast then: a cast of the whole table would cost more than the rest.

@@ -51,7 +51,7 @@ class SoftmaxLoss(base.BaseLayer):
         self._padded = padded_rows(p.vocab_size)
         self._tied = embedding is not None
         if embedding is None:
-            self.CreateVariable('w', base.Weight([p.model_dim, self._padded]))
+            self.CreateVariable('w', base.Weight([p.model_dim, self._padded], tokens=1))
             return
         for key in ('vocab_size', 'model_dim'):
             if embedding.params.Get(key) != p.Get(key):

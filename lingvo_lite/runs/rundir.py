@@ -1,6 +1,7 @@
 """The log directory: all that the jobs of one run share.
 
-RUN/  params.txt  params-00001000.txt  variables.txt  vocabulary.txt  command.json
+RUN/  params.txt  params-00001000.txt  variables.txt  vocabulary.txt  tokens.json  command.json
+  files/            tokenizers and what else decoding needs
   train/            ckpt-00001000.*  checkpoint  events.*  metrics.jsonl  FINISHED
   eval_dev/         events.*  metrics.jsonl
   decode_test/      events.*  metrics.jsonl  decoded-00001000.jsonl
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from lingvo_lite import hyperparams, renamed
-from lingvo_lite.runs import atomic, locks, provenance, resume
+from lingvo_lite.runs import atomic, locks, provenance, resume, vocabulary
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +55,11 @@ class RunDir:
     def best(self) -> str:
         """The folder of the best checkpoint."""
         return os.path.join(self.path, 'best')
+
+    @property
+    def files(self) -> str:
+        """The folder of the files that the run owns; see `inputs.run_files`."""
+        return os.path.join(self.path, 'files')
 
     @property
     def params_file(self) -> str:
@@ -203,26 +209,11 @@ class RunDir:
         Raises:
           hyperparams.ConfigError: if it is another one.
         """
-        try:
-            with open(self._vocabulary_file, encoding='utf-8') as file:
-                known = file.read().strip()
-        except FileNotFoundError:
-            return
-        if known != fingerprint:
-            raise hyperparams.ConfigError(
-                f'{self.path} was trained with the vocabulary {known}, this one is {fingerprint}: '
-                'its ids mean other tokens. Bring back the vocabulary file, or the text that it '
-                'was trained on.'
-            )
+        vocabulary.Check(self.path, fingerprint)
 
-    def WriteVocabulary(self, fingerprint: str) -> None:
-        """Notes the vocabulary of a run that begins, for `CheckVocabulary`."""
-        if fingerprint and not os.path.exists(self._vocabulary_file):
-            atomic.Write(self._vocabulary_file, fingerprint + '\n')
-
-    @property
-    def _vocabulary_file(self) -> str:
-        return os.path.join(self.path, 'vocabulary.txt')
+    def WriteVocabulary(self, fingerprint: str, tokens: Sequence[str] = ()) -> None:
+        """Notes the vocabulary of a run that begins, for `CheckVocabulary` and `init_from`."""
+        vocabulary.Write(self.path, vocabulary.Vocabulary(fingerprint, tokens))
 
     def WriteVariables(self, table: str) -> None:
         """Writes variables.txt."""

@@ -35,7 +35,7 @@ class CtcModel(recognizer.Recognizer):
         p.Define('vocab_size', REQUIRED, 'Number of tokens.', type=int)
         p.Define('encoder', layers.DenseBlocks.Params(), 'Encoder.', bound=layers.BaseLayer)
         p.Define('logits', layers.Linear.Params(), 'From the encoder to the tokens.')
-        p.Define('search', decoding.CtcSearch.Params(), 'How texts are searched.')
+        p.Define('search', decoding.CtcSearch.Params(), 'How texts are searched.', resume='free')
         return p
 
     @classmethod
@@ -53,7 +53,7 @@ class CtcModel(recognizer.Recognizer):
         p = self.params
         self.CreateChild('encoder', layers.handed(p, 'encoder', input_dim=self.frontend.output_dim))
         dims = {'input_dim': self.encoder.output_dim, 'output_dim': p.vocab_size}
-        self.CreateChild('logits', layers.handed(p, 'logits', **dims))
+        self.CreateChild('logits', layers.handed(p, 'logits', **dims)).MarkTokens(w=1, b=0)
         self.CreateChild('loss', layers.CtcLoss.Params())
         self._search = p.search.Instantiate()
 

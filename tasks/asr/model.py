@@ -36,7 +36,7 @@ class AsrModel(recognizer.Recognizer):
         p.Define('decoder', decoder.AsrDecoder.Params(), 'Decoder.', bound=layers.BaseLayer)
         p.Define('ctc_weight', 0.0, 'Share of the CTC loss, in [0, 1); 0 for none.')
         task.DefineTokens(p, vocabulary=False)
-        p.Define('search', decoding.Search.Params(), 'How texts are searched.')
+        p.Define('search', decoding.Search.Params(), 'How texts are searched.', resume='free')
         return p
 
     @classmethod
@@ -60,7 +60,8 @@ class AsrModel(recognizer.Recognizer):
             )
         if p.ctc_weight:
             dims = {'input_dim': dim, 'output_dim': p.decoder.vocab_size}
-            self.CreateChild('ctc_logits', layers.Linear.Params().Set(**dims))
+            logits = self.CreateChild('ctc_logits', layers.Linear.Params().Set(**dims))
+            logits.MarkTokens(w=1, b=0)
             self.CreateChild('ctc_loss', layers.CtcLoss.Params())
         self._search = p.search.Instantiate()
 

@@ -33,7 +33,9 @@ class TransformerModel(task.BaseTask):
         p.Define('encoder', layers.TransformerEncoder.Params(), 'Encoder stack.')
         p.Define('decoder', layers.TransformerDecoder.Params(), 'Decoder stack.')
         p.Define('softmax', layers.SoftmaxLoss.Params(), 'Output and loss.')
-        p.Define('search', decoding.Search.Params(), 'How translations are searched.')
+        p.Define(
+            'search', decoding.Search.Params(), 'How translations are searched.', resume='free'
+        )
         return p
 
     def __init__(self, params: Any):

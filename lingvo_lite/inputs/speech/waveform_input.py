@@ -82,6 +82,10 @@ class WaveformInput(pipeline.BaseInput):
         """The tokenizer's fingerprint."""
         return self.tokenizer.Fingerprint()
 
+    def Tokens(self) -> list[str]:
+        """The tokenizer's tokens."""
+        return tokenizers.NamedTokens(self.tokenizer)
+
     def Where(self, index: int) -> str:
         """File and record of an utterance."""
         return self._held.Where(index)

@@ -84,6 +84,10 @@ class _TextInput(pipeline.BaseInput):
         """The tokenizer's fingerprint."""
         return self.tokenizer.Fingerprint()
 
+    def Tokens(self) -> list[str]:
+        """The tokenizer's tokens."""
+        return tokenizers.NamedTokens(self.tokenizer)
+
     def Where(self, index: int) -> str:
         """File and record of an example."""
         return self._texts.Where(index)

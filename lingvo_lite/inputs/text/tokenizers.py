@@ -22,10 +22,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from absl import logging
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import cache, source
+from lingvo_lite.inputs import cache, run_files, source
 
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 NUM_SPECIAL = 4
+_SPECIAL = ('<pad>', '<s>', '</s>', '<unk>')
 _TRAIN_THREADS = 4  # SentencePiece's result depends on this number, so it is the same everywhere
 _SEED_LOCK = threading.Lock()  # SentencePiece has one seed for the whole process
 _MAX_LINE_BYTES = 16384  # SentencePiece trains on no longer line
@@ -82,6 +83,15 @@ class BaseTokenizer:
 
     def _Text(self, ids: list[int]) -> str:
         raise NotImplementedError
+
+
+def NamedTokens(tokenizer: BaseTokenizer) -> list[str]:
+    """`tokenizer.Tokens()` with names for the four special ones; [] if it cannot say them."""
+    try:
+        tokens = list(tokenizer.Tokens())
+    except NotImplementedError:
+        return []
+    return [*_SPECIAL, *tokens[NUM_SPECIAL:]]
 
 
 def _Plain(row: Sequence[int]) -> list[int]:
@@ -156,6 +166,12 @@ class CharacterTokenizer(BaseTokenizer):
         return ''.join(self._characters[i - NUM_SPECIAL] if i in known else '\ufffd' for i in ids)
 
     def _Collected(self) -> list[str]:
+        files = list(self.params.train_files)
+        path = run_files.Path(run_files.Name('characters.json', files), self._Collect)
+        with open(path, encoding='utf-8') as file:
+            return json.load(file)
+
+    def _Collect(self) -> str:
         sources = [source.LineSource(source.FindData(name)) for name in self.params.train_files]
         key = cache.Key('characters', [s.Fingerprint() for s in sources])
 
@@ -166,10 +182,7 @@ class CharacterTokenizer(BaseTokenizer):
             with open(path, 'w', encoding='utf-8') as file:
                 json.dump(sorted(found), file)
 
-        with open(
-            cache.Produce(f'tokenizers/{key}.characters.json', _Write), encoding='utf-8'
-        ) as file:
-            return json.load(file)
+        return cache.Produce(f'tokenizers/{key}.characters.json', _Write)
 
 
 class WordTokenizer(BaseTokenizer):
@@ -258,7 +271,12 @@ class SentencePieceTokenizer(BaseTokenizer):
 
         super().__init__(params)
         p = self.params
-        path = source.FindData(p.model_file, p.prepared_by) if p.model_file else self._Trained()
+        if p.model_file:
+            name = run_files.Name(p.model_file, 'sentencepiece', p.model_file)
+            path = run_files.Path(name, lambda: source.FindData(p.model_file, p.prepared_by))
+        else:
+            settings = ('sentencepiece', *self._Settings(), list(p.train_files))
+            path = run_files.Path(run_files.Name('tokenizer.model', *settings), self._Trained)
         with open(path, 'rb') as file:
             model = file.read()
         self._processor = sentencepiece.SentencePieceProcessor()
@@ -348,10 +366,15 @@ class SentencePieceTokenizer(BaseTokenizer):
                 'sampling_alpha',
             )
 
+    def _Settings(self) -> tuple[int, str, float]:
+        """What a model depends on, besides the text that it is trained on."""
+        p = self.params
+        return p.vocab_size, p.model_type, p.character_coverage
+
     def _Trained(self) -> str:
         p = self.params
         sources = [source.LineSource(source.FindData(name)) for name in p.train_files]
-        settings = (p.vocab_size, p.model_type, p.character_coverage)
+        settings = self._Settings()
         key = cache.Key('sentencepiece', settings, [s.Fingerprint() for s in sources])
 
         def _Write(path: str) -> None:

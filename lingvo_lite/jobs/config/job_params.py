@@ -64,10 +64,39 @@ def Import(modules: Sequence[str]) -> None:
 
 def Experiment(model: str, source: Source) -> type:
     """The experiment, with all that its params may name imported and the data folder set."""
+    Prepare(source)
+    return registry.Get(model)
+
+
+def Prepare(source: Source) -> None:
+    """Imports what --import names, and sets the data folder."""
     Import(source.imports)
     if source.data_dir is not None:
         data_source.SetDataDir(source.data_dir)
-    return registry.Get(model)
+
+
+def RunsExperiment(model: Optional[str], source: Source, run: rundir.RunDir) -> type:
+    """The experiment of a run: `Experiment`, for a job that scores what was trained.
+
+    Args:
+      model: of --model; None for what the run says.
+      source: changes to the params.
+      run: has its params.
+
+    Raises:
+      hyperparams.ConfigError: if `model` is another one than the run's.
+    """
+    known = run.Model()
+    if model is None:
+        Prepare(source)
+        return registry.GetInstalled(known)
+    cls = Experiment(model, source)
+    if registry.Name(cls) != known:
+        raise hyperparams.ConfigError(
+            f'{run.path} holds a run of {known}, not of {registry.Name(cls)}. '
+            'Leave --model out, or name another --logdir.'
+        )
+    return cls
 
 
 def ForDataset(cls: type, dataset: str, source: Source) -> Any:

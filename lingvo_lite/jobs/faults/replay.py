@@ -16,12 +16,12 @@ from typing import Any, TextIO
 import numpy as np
 
 from lingvo_lite import experiment, hyperparams, registry
-from lingvo_lite.inputs import source as data_source
+from lingvo_lite.inputs import run_files, source as data_source
 from lingvo_lite.jobs import restore
 from lingvo_lite.jobs.config import job_params
 from lingvo_lite.jobs.devices import runtime
 from lingvo_lite.jobs.reporting import console
-from lingvo_lite.runs import metrics_log, rundir, tables
+from lingvo_lite.runs import metrics_log, rundir, tables, vocabulary
 from lingvo_lite.runs.checkpoints import files, init_from
 from lingvo_lite.training import learner
 from lingvo_lite.training.debugging import first_bad_layer, inspection
@@ -59,6 +59,14 @@ def Run(
     params = _Params(run, source)
     if step < 1:
         raise hyperparams.ConfigError(f'replay: steps count from 1, got {step}.')
+    with run_files.Of(run.files):
+        _Replay(run, params, step, device, out, debug)
+    return 0
+
+
+def _Replay(
+    run: rundir.RunDir, params: Any, step: int, device: runtime.Wish, out: TextIO, debug: bool
+) -> None:
     inputs = job_params.BuildInput(params.input, train=True)
     run.CheckVocabulary(inputs.Vocabulary())
     devices = runtime.Start(device, params.task.train.deterministic_ops, single_worker=True)
@@ -66,7 +74,12 @@ def Run(
         task = params.task.Instantiate()
     steps = [each.step for each in files.List(run.train)]
     if params.task.train.init_from and not any(each < step for each in steps):
-        init_from.Load(params.task.train, task.AllVariables())
+        init_from.Load(
+            params.task.train,
+            task.AllVariables(),
+            task.TokenAxes(),
+            vocabulary.Vocabulary(inputs.Vocabulary(), inputs.Tokens()),
+        )
     trained = learner.Learner(task, devices.strategy)
     position = restore.RestoreUpTo(run, trained, step - 1)
     start = f'the checkpoint of step {position.step}' if position.step else 'the beginning'
@@ -79,7 +92,6 @@ def Run(
         stopped.At(
             'the end of the step: the outputs of all layers are finite', seen, trained, batches
         )
-    return 0
 
 
 def _Params(run: rundir.RunDir, source: job_params.Source) -> Any:

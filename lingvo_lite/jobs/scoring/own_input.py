@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Optional, TextIO
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import source as data_source
+from lingvo_lite.inputs import run_files, source as data_source
 from lingvo_lite.inputs.speech import transcribed
 from lingvo_lite.inputs.text import parallel
 from lingvo_lite.jobs.config import job_params
@@ -25,7 +25,7 @@ _WINDOW = 2000  # lines that are sorted by length and decoded together
 
 
 def Run(
-    model: str,
+    model: Optional[str],
     logdir: str,
     dataset: Optional[str],
     source: job_params.Source,
@@ -52,7 +52,7 @@ def Run(
     """
     console.SetUpLogging()
     run = rundir.RunDir(logdir)
-    cls = job_params.Experiment(model, source)
+    cls = job_params.RunsExperiment(model, source, run)
     params = job_params.ForScoring(cls, dataset or 'Train', source, run)
     job_params.DryBuild(params)
     if 'tokenizer' not in params.input:
@@ -62,7 +62,8 @@ def Run(
     is_speech = issubclass(params.input.cls, transcribed.SpeechInput)
     if read_from != '-':
         _CheckThereIs(read_from, is_speech)
-    with signals.StopRequest('The window at work is given up') as stop:
+    stop_request = signals.StopRequest('The window at work is given up')
+    with run_files.Of(run.files), stop_request as stop:
         try:
             prefixes = choice.Prefixes(run)
         except FileNotFoundError as error:
@@ -77,7 +78,7 @@ def Run(
         else:
             own_input, open_lines = parallel.SourceTextInput, parallel.OpenLines
         input_params = own_input.FromParallel(params.input, read_from)
-        run.CheckVocabulary(params.input.tokenizer.Instantiate().Fingerprint())
+        scorer.CheckVocabulary(params.input.tokenizer.Instantiate().Fingerprint(), run, choice)
         decoder = decoding_pass.DecodingPass(tasks[0], devices, None, others=tasks[1:])
         with _Writer(write_to) as file:
             size = 1 if read_from == '-' and sys.stdin.isatty() else _WINDOW

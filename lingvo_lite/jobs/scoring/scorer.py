@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 from lingvo_lite import hyperparams
+from lingvo_lite.inputs import run_files
 from lingvo_lite.jobs.config import job_params
 from lingvo_lite.jobs.devices import runtime
 from lingvo_lite.jobs.faults import lost_resources, signals
 from lingvo_lite.jobs.reporting import console
 from lingvo_lite.jobs.scoring import score_folder, weights
-from lingvo_lite.runs import locks, rundir
-from lingvo_lite.runs.checkpoints import files, tensors, watcher
+from lingvo_lite.runs import locks, rundir, vocabulary
+from lingvo_lite.runs.checkpoints import files, lookup, tensors, watcher
 
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
@@ -45,7 +46,7 @@ class Job(NamedTuple):
 
 def Run(
     make_pass: Callable[..., Any],
-    model: str,
+    model: Optional[str],
     logdir: str,
     dataset: str,
     source: job_params.Source,
@@ -57,7 +58,7 @@ def Run(
 
     Args:
       make_pass: EvaluationPass or DecodingPass.
-      model: the experiment, which has the dataset.
+      model: the experiment, which has the dataset; None for that of the run.
       logdir: the run.
       dataset: its name in the experiment.
       source: changes to the params.
@@ -70,12 +71,13 @@ def Run(
     """
     console.SetUpLogging()
     run = rundir.RunDir(logdir)
-    cls = job_params.Experiment(model, source)
     usual = run.Folder(make_pass.job, dataset)
-    cls.Dataset(dataset)  # that there is one must show before the wait for a trainer
+    if model is not None:  # what is wrong with it must show before the wait for a trainer
+        job_params.Experiment(model, source).Dataset(dataset)
     with signals.StopRequest('The pass at work is given up') as stop:
         if not run.WaitForParams(stop.event):
             return stop.exit_code
+        cls = job_params.RunsExperiment(model, source, run)
         params = job_params.ForScoring(cls, dataset, source, run)
         job_params.DryBuild(params)
         label = choice.Label(run)
@@ -90,9 +92,14 @@ def Run(
 
 
 def _Score(make_pass: Callable[..., Any], job: Job, own: str, device: runtime.Wish) -> None:
+    with run_files.Of(job.run.files):
+        _ScoreIn(make_pass, job, own, device)
+
+
+def _ScoreIn(make_pass: Callable[..., Any], job: Job, own: str, device: runtime.Wish) -> None:
     params = job.params
     inputs = job_params.BuildInput(params.input, train=False)
-    job.run.CheckVocabulary(inputs.Vocabulary())
+    CheckVocabulary(inputs.Vocabulary(), job.run, job.choice)
     devices = runtime.Start(device, params.task.train.deterministic_ops, single_worker=True)
     _log.info('%s: %s examples, on %s.', own, f'{inputs.NumExamples():,}', devices.description)
     models = 1 if len(job.choice.checkpoints) < 2 else len(job.choice.checkpoints)
@@ -143,6 +150,21 @@ def _ScoreOne(
         if passed is not None:
             job.lock.Check()
             kept.Commit(step, prefixes[0] if len(prefixes) == 1 else None, passed)
+
+
+def CheckVocabulary(fingerprint: str, run: rundir.RunDir, choice: weights.Choice) -> None:
+    """Checks that ids mean to all weights that are chosen what they mean to the input.
+
+    Raises:
+      hyperparams.ConfigError: if a run was trained with other tokens.
+    """
+    run.CheckVocabulary(fingerprint)
+    for path in choice.checkpoints:
+        try:
+            prefix = lookup.Resolve(path)
+        except FileNotFoundError:
+            continue  # told by who reads it
+        vocabulary.Check(vocabulary.RunOf(prefix), fingerprint)
 
 
 def LoadWeights(tasks: Sequence[Any], prefixes: Sequence[str], choice: weights.Choice) -> int:

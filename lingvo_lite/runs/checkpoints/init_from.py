@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
+import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.runs import tables
+from lingvo_lite.runs import tables, vocabulary as vocabularies
 from lingvo_lite.runs.checkpoints import lookup, tensors
 
 _log = logging.getLogger(__name__)
@@ -25,7 +26,12 @@ class Report(NamedTuple):
     table: str  # all of it, for the log
 
 
-def Load(train: Any, variables: Mapping[str, tf.Variable]) -> Report:
+def Load(
+    train: Any,
+    variables: Mapping[str, tf.Variable],
+    token_axes: Optional[Mapping[str, int]] = None,
+    vocabulary: Optional[vocabularies.Vocabulary] = None,
+) -> Report:
     r"""Loads variables from a checkpoint, strictly: what is not loaded has to be asked for.
 
     Nothing is assigned unless all fits. Moving averages are taken where the checkpoint has them.
@@ -38,13 +44,17 @@ def Load(train: Any, variables: Mapping[str, tf.Variable]) -> Report:
           that name, in which \1 stands for the first group. The first match counts; an empty
           name keeps the variable's initial value; without a match the name is the same.
         init_from_missing_ok: regexes; variables whose whole path matches may be missing.
+        init_from_tokens: 'same' if ids must mean the same in both runs; 'by_text' to take the
+          entries of those tokens that both have, the others staying as initialized.
       variables: {path: variable}, usually `task.AllVariables()`.
+      token_axes: {path: the axis with an entry for each token}, of those that have one.
+      vocabulary: what the ids of this run mean; None if it has no tokens.
 
     Returns:
       What was done, which is logged too.
 
     Raises:
-      hyperparams.ConfigError: if a rule is no rule.
+      hyperparams.ConfigError: if a rule is no rule, or the other run has other tokens.
       FileNotFoundError: if there is no checkpoint.
       tensors.MismatchError: with a table, if a variable is missing or has another shape, or a
         rule or a pattern matches no variable.
@@ -54,17 +64,64 @@ def Load(train: Any, variables: Mapping[str, tf.Variable]) -> Report:
     prefix = lookup.Resolve(train.init_from)
     contents = tensors.Contents(prefix)
     sources = _Sources(train, sorted(variables), contents)
-    report = _Plan(train, prefix, variables, sources, contents)
+    of_tokens = {path: axis for path, axis in (token_axes or {}).items() if sources.get(path)}
+    origins = _Origins(train, prefix, vocabulary) if of_tokens else None
+    if origins is None:
+        of_tokens = {}
+    report = _Plan(train, prefix, variables, sources, contents, of_tokens)
     values = tensors.ReadEach(prefix, sorted(set(report.loaded.values())), contents)
     takers: dict[str, list[str]] = {}
     for path, name in report.loaded.items():
         takers.setdefault(name, []).append(path)
     for name, value in values:
         for path in takers[name]:
+            if path in of_tokens:
+                value = _ByToken(variables[path].numpy(), value.numpy(), of_tokens[path], origins)
             variables[path].assign(tf.cast(value, variables[path].dtype))
     for line in report.table.split('\n'):
         _log.info('%s', line)
     return report
+
+
+def _Origins(p: Any, prefix: str, mine: Optional[vocabularies.Vocabulary]) -> Optional[np.ndarray]:
+    """For each token the id that it has in the run of a checkpoint, -1 if it has none.
+
+    None if both runs have one vocabulary, or one of them has not said what it is.
+    """
+    run = vocabularies.RunOf(prefix)
+    theirs = vocabularies.Read(run)
+    if mine is None or theirs is None or theirs.fingerprint == mine.fingerprint:
+        return None
+    what = (
+        f'init_from: {run} was trained with the vocabulary {theirs.fingerprint}, this run has '
+        f'{mine.fingerprint}: their ids mean other tokens.'
+    )
+    if not theirs.tokens or not mine.tokens:
+        raise hyperparams.Fail(
+            p, f'{what} What the tokens are is not known, so use one tokenizer.', 'init_from'
+        )
+    origins = vocabularies.SameTokens(mine.tokens, theirs.tokens)
+    both = f'{(origins >= 0).sum():,} of {len(mine.tokens):,} tokens are in both'
+    if p.init_from_tokens == 'same':
+        raise hyperparams.Fail(
+            p,
+            f'{what} {both}: task.train.init_from_tokens=by_text takes what was learnt of these, '
+            'and leaves the others as initialized.',
+            'init_from',
+        )
+    _log.info('%s.', both)
+    return origins
+
+
+def _ByToken(
+    mine: np.ndarray, theirs: np.ndarray, axis: int, origins: Optional[np.ndarray]
+) -> np.ndarray:
+    """`mine` with the entries along `axis` of those tokens that `theirs` has too."""
+    assert origins is not None
+    result = np.moveaxis(mine.copy(), axis, 0)
+    known = np.flatnonzero(origins >= 0)
+    result[known] = np.moveaxis(theirs, axis, 0)[origins[known]]
+    return np.moveaxis(result, 0, axis)
 
 
 def _CheckRules(p: Any) -> None:
@@ -124,6 +181,7 @@ def _Plan(
     variables: Mapping[str, tf.Variable],
     sources: Mapping[str, str],
     contents: Mapping[str, tensors.Entry],
+    of_tokens: Mapping[str, int],
 ) -> Report:
     """Decides about every variable; MismatchError if one does not fit."""
     loaded: dict[str, str] = {}
@@ -141,11 +199,11 @@ def _Plan(
         elif found is None:
             state = 'MISSING'
             wrong += 1
-        elif found.shape != wanted.shape or not _Converts(found.dtype, wanted.dtype):
+        elif not _Fits(found, wanted, of_tokens.get(path)):
             state = 'DOES NOT FIT'
             wrong += 1
         else:
-            state = 'loaded'
+            state = 'loaded by token' if path in of_tokens else 'loaded'
             loaded[path] = source
         rows.append((path, source or '-', *tensors.ShowEntries(wanted, found), state))
     used = {tensors.WithoutEma(name) for name in loaded.values()}
@@ -153,7 +211,7 @@ def _Plan(
     rows += [('-', name, *tensors.ShowEntries(None, contents[name]), 'unused') for name in unused]
     header = ('variable', 'name in the checkpoint', 'wanted shape', 'found shape', '')
     if wrong:
-        bad = [row for row in rows if row[-1] not in ('loaded', 'keeps its initial value')]
+        bad = [row for row in rows if row[-1] in ('MISSING', 'DOES NOT FIT', 'unused')]
         verb = 'does' if wrong == 1 else 'do'
         raise tensors.MismatchError(
             f'{tables.Format(header, bad)}\n'
@@ -171,6 +229,15 @@ def _Plan(
 
 def _MayMiss(p: Any, path: str) -> bool:
     return any(re.fullmatch(pattern, path) for pattern in p.init_from_missing_ok)
+
+
+def _Fits(found: tensors.Entry, wanted: tensors.Entry, of_tokens: Optional[int]) -> bool:
+    """Whether an entry can be loaded; along the axis of tokens it may have another length."""
+    shapes = [list(entry.shape) for entry in (found, wanted)]
+    if of_tokens is not None and len(shapes[0]) == len(shapes[1]):
+        for shape in shapes:
+            del shape[of_tokens]
+    return shapes[0] == shapes[1] and _Converts(found.dtype, wanted.dtype)
 
 
 def _Converts(found: tf.DType, wanted: tf.DType) -> bool:
