@@ -86,6 +86,10 @@ class BaseTask(base.BaseLayer):
 
     # On the host.
 
+    def DataFiles(self) -> list[str]:
+        """Names of data files that `PrepareDecode` reads, which a run keeps copies of."""
+        return []
+
     def PrepareDecode(self, inputs: Any) -> None:
         """Makes what `Decode` needs from the host; called once, before `Decode` is traced.
 

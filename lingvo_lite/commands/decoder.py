@@ -34,25 +34,8 @@ def Run(flags: argparse.Namespace) -> int:
             raise hyperparams.ConfigError('--output goes with --input; there is none.')
         from lingvo_lite.jobs import decoder
 
-        return decoder.Run(
-            flags.model,
-            flags.logdir,
-            flags.dataset,
-            source=job_flags.Source(flags),
-            device=job_flags.Device(flags),
-            choice=job_flags.Choice(flags),
-            folder=flags.folder,
-        )
+        return decoder.Run(**job_flags.Scoring(flags), folder=flags.folder)
     job_flags.Need(flags, 'logdir')
     from lingvo_lite.jobs.scoring import own_input
 
-    return own_input.Run(
-        flags.model,
-        flags.logdir,
-        flags.dataset,
-        source=job_flags.Source(flags),
-        device=job_flags.Device(flags),
-        choice=job_flags.Choice(flags),
-        read_from=flags.input,
-        write_to=flags.output,
-    )
+    return own_input.Run(**job_flags.Scoring(flags), read_from=flags.input, write_to=flags.output)

@@ -19,12 +19,4 @@ def Run(flags: argparse.Namespace) -> int:
     job_flags.Need(flags, 'logdir', 'dataset')
     from lingvo_lite.jobs import evaler
 
-    return evaler.Run(
-        flags.model,
-        flags.logdir,
-        flags.dataset,
-        source=job_flags.Source(flags),
-        device=job_flags.Device(flags),
-        choice=job_flags.Choice(flags),
-        folder=flags.folder,
-    )
+    return evaler.Run(**job_flags.Scoring(flags), folder=flags.folder)

@@ -21,14 +21,15 @@ import shutil
 from collections.abc import Iterator
 from typing import Callable, Optional
 
-from lingvo_lite.inputs import cache
+from lingvo_lite import hyperparams
+from lingvo_lite.inputs import cache, source
 
 _MANIFEST = 'files.json'
 _BLOCK = 1 << 20
 _current: Optional[Keeper] = None
 
 
-class DamagedError(ValueError):
+class DamagedError(hyperparams.ConfigError):
     """A file of a run is missing, or is not what was put there."""
 
 
@@ -110,6 +111,11 @@ def Path(name: str, find: Callable[[], str]) -> str:
       find: finds or makes the file if the run has none.
     """
     return find() if _current is None else _current.Path(name, find)
+
+
+def FindData(name: str, prepared_by: str = '') -> str:
+    """As `source.FindData`, for a file that decoding needs: the run's own copy, if it has one."""
+    return Path(Name(name, 'data', name), lambda: source.FindData(name, prepared_by))
 
 
 def Name(path: str, *settings: object) -> str:

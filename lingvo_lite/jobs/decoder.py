@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any
 
-from lingvo_lite.jobs.config import job_params
-from lingvo_lite.jobs.devices import runtime
-from lingvo_lite.jobs.scoring import decoding_pass, scorer, weights
+from lingvo_lite.jobs.scoring import decoding_pass, scorer
 
 
-def Run(
-    model: Optional[str],
-    logdir: str,
-    dataset: str,
-    source: job_params.Source,
-    device: runtime.Wish,
-    choice: weights.Choice,
-    folder: Optional[str] = None,
-) -> int:
-    """Writes RUN/decode_<dataset>. For the arguments see `scorer.Run`; returns the exit code."""
-    return scorer.Run(
-        decoding_pass.DecodingPass, model, logdir, dataset, source, device, choice, folder
-    )
+def Run(**asked: Any) -> int:
+    """Writes RUN/decode_<dataset>. Arguments as of `scorer.Run`; returns the exit code."""
+    return scorer.Run(make_pass=decoding_pass.DecodingPass, **asked)

@@ -211,9 +211,9 @@ class RunDir:
         """
         vocabulary.Check(self.path, fingerprint)
 
-    def WriteVocabulary(self, fingerprint: str, tokens: Sequence[str] = ()) -> None:
+    def WriteVocabulary(self, words: vocabulary.Vocabulary) -> None:
         """Notes the vocabulary of a run that begins, for `CheckVocabulary` and `init_from`."""
-        vocabulary.Write(self.path, vocabulary.Vocabulary(fingerprint, tokens))
+        vocabulary.Write(self.path, words)
 
     def WriteVariables(self, table: str) -> None:
         """Writes variables.txt."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from lingvo_lite import decoding, layers, metrics, task
 from lingvo_lite.decoding.language_models import fusion_params
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import run_files
 from lingvo_lite.nested_map import NestedMap
 
 
@@ -43,6 +43,11 @@ class Recognizer(task.BaseTask):
         self.CreateChild('spec_augment', self.params.spec_augment)
         self._fusion: Optional[decoding.LmFusion] = None
 
+    def DataFiles(self) -> list[str]:
+        """The file of the language model, if it is one in a file."""
+        p = self.params.fusion
+        return [p.lm.file] if fusion_params.adds(p) and p.lm is not None and 'file' in p.lm else []
+
     def PrepareDecode(self, inputs: Any) -> None:
         """Reads the language model, in the tokens of the input."""
         if not fusion_params.adds(self.params.fusion):
@@ -52,7 +57,7 @@ class Recognizer(task.BaseTask):
             tokenizer.Tokens(), tokenizer.bos_id, tokenizer.eos_id, tokenizer.Fingerprint()
         )
         self._fusion = self.params.fusion.Instantiate(
-            vocabulary=vocabulary, find_data=source.FindData
+            vocabulary=vocabulary, find_data=run_files.FindData
         )
 
     def CreateDecoderMetrics(self) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 --model=tiny_experiment.Digits with this folder on PYTHONPATH; the data are made by `WriteData`.
 """
 
+import math
 import os
 import random
+
+import numpy as np
 
 from lingvo_lite import experiment, inputs, optim, registry
 from lingvo_lite.tasks.mt import model
@@ -22,6 +25,12 @@ def WriteData(folder):
         for side, lines in (('src', numbers), ('tgt', letters)):
             with open(os.path.join(folder, 'tiny', f'{split}.{side}'), 'w') as file:
                 file.writelines(line + '\n' for line in lines)
+
+
+def Tone(count):
+    """Float [count], a tone in the middle of silence."""
+    wave = [0.5 * math.sin(0.3 * n) if count / 4 < n < count / 2 else 0.0 for n in range(count)]
+    return np.array(wave, np.float32)
 
 
 @registry.Register

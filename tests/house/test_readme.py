@@ -103,7 +103,7 @@ def CheckJob(job, words, monkeypatch):
         job_params.DryBuild(params)
         for name in kwargs.get('eval_datasets', ()):
             cls.Dataset(name)
-        seen.append(job)
+        seen.append(kwargs['make_pass'].title if 'make_pass' in kwargs else job)
         return 0
 
     for module in (JOBS[job], own_input):

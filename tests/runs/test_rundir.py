@@ -7,7 +7,7 @@ import pytest
 
 import lingvo_lite
 from lingvo_lite import hyperparams
-from lingvo_lite.runs import atomic, rundir
+from lingvo_lite.runs import atomic, rundir, vocabulary
 
 
 class Encoder:
@@ -266,8 +266,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 def test_another_vocabulary_is_refused(tmp_path):
     run = rundir.RunDir(str(tmp_path))
     run.CheckVocabulary('characters-1')  # a new run takes any
-    run.WriteVocabulary('characters-1')
-    run.WriteVocabulary('characters-2')  # the first one counts
+    run.WriteVocabulary(vocabulary.Vocabulary('characters-1'))
+    run.WriteVocabulary(vocabulary.Vocabulary('characters-2'))  # the first one counts
     run.CheckVocabulary('characters-1')
     with pytest.raises(hyperparams.ConfigError, match='vocabulary characters-1, this one is '):
         run.CheckVocabulary('characters-2')

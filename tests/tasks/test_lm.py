@@ -11,7 +11,7 @@ from lingvo_lite.decoding.ctc import search
 from lingvo_lite.decoding.language_models import fusion, fusion_params
 from lingvo_lite.layers import base
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.runs import rundir
+from lingvo_lite.runs import rundir, vocabulary
 from lingvo_lite.runs.checkpoints import tensors
 from lingvo_lite.tasks.lm.params import librispeech
 from lingvo_lite.testing import golden
@@ -204,7 +204,7 @@ def run(model, tmp_path):
     root.task = model.params
     run.Create(run.train)
     run.WriteParams(root, 0)
-    run.WriteVocabulary('characters-1')
+    run.WriteVocabulary(vocabulary.Vocabulary('characters-1'))
     values = {path: variable.numpy() for path, variable in model.AllVariables().items()}
     zeros = {path: np.zeros_like(value) for path, value in values.items()}
     tensors.Save(f'{run.train}/ckpt-00000900', zeros)

@@ -272,8 +272,7 @@ class SentencePieceTokenizer(BaseTokenizer):
         super().__init__(params)
         p = self.params
         if p.model_file:
-            name = run_files.Name(p.model_file, 'sentencepiece', p.model_file)
-            path = run_files.Path(name, lambda: source.FindData(p.model_file, p.prepared_by))
+            path = run_files.FindData(p.model_file, p.prepared_by)
         else:
             settings = ('sentencepiece', *self._Settings(), list(p.train_files))
             path = run_files.Path(run_files.Name('tokenizer.model', *settings), self._Trained)

@@ -132,11 +132,17 @@ def ForTrainer(
     return TrainerParams(params, inputs, chosen)
 
 
-def ForScoring(cls: type, dataset: str, source: Source, run: rundir.RunDir) -> Any:
+def ForScoring(cls: type, dataset: Optional[str], source: Source, run: rundir.RunDir) -> Any:
     """The root Params of an evaler or decoder: the task of the run, the input of the dataset.
 
-    Params of the task that are free in a run (those of the search, say) may be changed by the
-    flags.
+    The tokenizer is that of the run too, if the dataset has that of Train. Params of the task that are free in a run (those of the
+    search, say) may be changed by the flags.
+
+    Args:
+      cls: the run's experiment.
+      dataset: its name; None for the input that the run is trained on.
+      source: changes to the params.
+      run: the log directory.
 
     Raises:
       hyperparams.ConfigError: if something does not fit.
@@ -145,10 +151,16 @@ def ForScoring(cls: type, dataset: str, source: Source, run: rundir.RunDir) -> A
     params = experiment.EmptyRunParams().SetLabel(run.Model())
     params.FromText(text, source=run.params_file)
     trained_on = params.input
-    params.SetFrom([('input', cls.Dataset(dataset))], f'dataset {dataset}')
+    if dataset is not None:
+        params.SetFrom([('input', cls.Dataset(dataset))], f'dataset {dataset}')
+        usual = cls.Dataset('Train')
+        if all('tokenizer' in (each or ()) for each in (trained_on, params.input, usual)):
+            # What flags have changed for the training holds for all of its datasets.
+            if params.input.tokenizer == usual.tokenizer:
+                params.input.SetFrom([('tokenizer', trained_on.tokenizer)], run.params_file)
     before = params.task.Copy()
-    _Change(params, cls, dataset, source)
-    _CheckTokenizer(trained_on, dataset, params)
+    _Change(params, cls, dataset or 'Train', source)
+    _CheckTokenizer(trained_on, dataset or 'Train', params)
     _CheckFree(before, params.task, run)
     return params
 
@@ -255,7 +267,7 @@ def _CheckTokenizer(trained_on: Any, dataset: str, params: Any) -> None:
         first = difference.split('\n')[0]
         raise hyperparams.ConfigError(
             f'{params.model}: the tokenizer of {dataset} is not the one that the run was trained '
-            f'with: {first}. Use the --model and the --set=input.tokenizer... of the trainer.'
+            f'with: {first}. Leave --set=input.tokenizer... out: a run brings its own.'
         )
 
 

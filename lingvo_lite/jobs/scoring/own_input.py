@@ -41,7 +41,7 @@ def Run(
     Args:
       model, logdir, source, device, choice: as for `scorer.Run`; the newest checkpoint unless
         another one is chosen.
-      dataset: that lends its tokenizer and batch size; None for Train.
+      dataset: whose input reads; None for the one that the run is trained on.
       read_from: a line file, or '-' for standard input. Where the dataset is speech the lines are
         paths of audio files; and it may be an audio file itself, a folder of them, or a pattern
         such as 'talks/*.flac', both sorted by path.
@@ -53,7 +53,7 @@ def Run(
     console.SetUpLogging()
     run = rundir.RunDir(logdir)
     cls = job_params.RunsExperiment(model, source, run)
-    params = job_params.ForScoring(cls, dataset or 'Train', source, run)
+    params = job_params.ForScoring(cls, dataset, source, run)
     job_params.DryBuild(params)
     if 'tokenizer' not in params.input:
         raise hyperparams.ConfigError(

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, task
+from lingvo_lite.runs import vocabulary
 from lingvo_lite.runs.checkpoints import files, init_from, tensors
 
 _VALUES = {
@@ -137,3 +138,89 @@ def test_the_table_says_what_became_of_everything(prefix, caplog):
         'weights of the checkpoint that were not used: 1.'
     )
     assert all(line in caplog.text for line in report.table.split('\n'))
+
+
+# Other tokens.
+
+
+def Runs(tmp_path, mine, theirs, tokens=True):
+    """A prefix in a run with `theirs`, and the vocabulary of a run with `mine`."""
+    run = tmp_path / 'RUN'
+    (run / 'train').mkdir(parents=True)
+    table = np.arange(len(theirs), dtype=np.float32)[:, np.newaxis] + [10.0, 100.0]
+    prefix = files.PrefixOf(str(run / 'train'), 7)
+    tensors.Save(prefix, {'table': table, 'out/w': table.T.copy(), 'other': np.ones([2])})
+    words = [
+        vocabulary.Vocabulary('-'.join(each), each if tokens else ()) for each in (theirs, mine)
+    ]
+    vocabulary.Write(str(run), words[0])
+    return prefix, words[1]
+
+
+AXES = {'table': 0, 'out/w': 1}
+
+
+def LoadTokens(prefix, words, variables, **settings):
+    train = task.TrainParams().Set(init_from=prefix, **settings)
+    return init_from.Load(train, variables, AXES, words)
+
+
+def test_other_tokens_are_refused_with_what_to_do(tmp_path):
+    prefix, words = Runs(tmp_path, ['<s>', 'a', 'b', 'd'], ['<s>', 'b', 'c', 'a'])
+    variables = {'table': tf.Variable(tf.zeros([4, 2]))}
+    with pytest.raises(hyperparams.ConfigError) as raised:
+        LoadTokens(prefix, words, variables)
+    assert 'their ids mean other tokens. 3 of 4 tokens are in both: ' in str(raised.value)
+    assert 'init_from_tokens=by_text' in str(raised.value)
+    np.testing.assert_array_equal(variables['table'], np.zeros([4, 2]))
+
+
+def test_what_belongs_to_a_token_is_taken_by_its_text(tmp_path):
+    """Also where the number of tokens differs, and rows are padded."""
+    prefix, words = Runs(tmp_path, ['<s>', 'a', 'b', 'd', 'b2'], ['<s>', 'b', 'c', 'a'])
+    variables = {
+        'table': tf.Variable(-tf.ones([8, 2])),
+        'out/w': tf.Variable(-tf.ones([2, 8])),
+        'other': tf.Variable(tf.zeros([2])),
+    }
+    report = LoadTokens(prefix, words, variables, init_from_tokens='by_text')
+    wanted = np.full([8, 2], -1.0)
+    wanted[0], wanted[1], wanted[2] = [10, 100], [13, 103], [11, 101]
+    np.testing.assert_array_equal(variables['table'], wanted)
+    np.testing.assert_array_equal(variables['out/w'], wanted.T)
+    np.testing.assert_array_equal(variables['other'], [1, 1])
+    assert 'loaded by token' in report.table
+
+
+def test_the_other_axis_must_fit(tmp_path):
+    prefix, words = Runs(tmp_path, ['a'], ['b', 'a'])
+    variables = {'table': tf.Variable(tf.zeros([1, 3]))}
+    with pytest.raises(tensors.MismatchError, match='DOES NOT FIT'):
+        LoadTokens(prefix, words, variables, init_from_tokens='by_text')
+
+
+def test_other_tokens_do_not_matter_to_what_has_none(tmp_path):
+    """An encoder that is taken from a run with another vocabulary; the rest starts as new."""
+    prefix, words = Runs(tmp_path, ['a'], ['b', 'a'])
+    variables = {'other': tf.Variable(tf.zeros([2])), 'table': tf.Variable(tf.zeros([1, 2]))}
+    LoadTokens(prefix, words, variables, init_from_rules=[('table', '')])
+    np.testing.assert_array_equal(variables['other'], [1, 1])
+
+
+def test_tokens_that_nobody_has_written_down(tmp_path):
+    prefix, words = Runs(tmp_path, ['a'], ['b'], tokens=False)
+    variables = {'table': tf.Variable(tf.zeros([1, 2]))}
+    with pytest.raises(hyperparams.ConfigError, match='is not known, so use one tokenizer'):
+        LoadTokens(prefix, words, variables, init_from_tokens='by_text')
+
+
+def test_one_vocabulary_is_loaded_as_it_is(tmp_path):
+    prefix, words = Runs(tmp_path, ['b', 'a'], ['b', 'a'])
+    variables = {'table': tf.Variable(tf.zeros([2, 2]))}
+    LoadTokens(prefix, words, variables)
+    np.testing.assert_array_equal(variables['table'], [[10, 100], [11, 101]])
+
+
+def test_a_text_that_stands_for_several_ids_names_no_token():
+    origins = vocabulary.SameTokens(['?', 'a', 'x', 'x'], ['a', '?', '?', 'x'])
+    np.testing.assert_array_equal(origins, [-1, 0, -1, -1])
