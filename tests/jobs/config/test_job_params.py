@@ -14,11 +14,11 @@ Digits = tiny_experiment.Digits
 
 
 class OtherTokens(Digits):
-    """The same datasets in other tokens."""
+    """A dataset in other tokens than those that are trained on."""
 
-    def _Input(self, split):
+    def Dev(self):
         tokenizer = tokenizers.CharacterTokenizer.Params().Set(characters='0123456789abcdefghij ')
-        return super()._Input(split).Set(tokenizer=tokenizer)
+        return super().Dev().Set(tokenizer=tokenizer)
 
 
 def source(*settings, **kwargs):
@@ -83,6 +83,22 @@ def test_scoring_may_change_what_is_free(written):
 def test_a_dataset_in_other_tokens_is_refused(written):
     with pytest.raises(hyperparams.ConfigError, match='tokenizer of Dev is not the one that'):
         job_params.ForScoring(OtherTokens, 'Dev', source(), written)
+
+
+def test_tokens_that_flags_chose_for_the_training_hold_for_all_datasets(tmp_path):
+    run = rundir.RunDir(str(tmp_path / 'run'))
+    run.Create()
+    characters = [
+        'input.tokenizer=lingvo_lite.inputs.CharacterTokenizer',
+        'input.tokenizer.characters=0123456789abcdefghij',
+    ]
+    begun = job_params.ForTrainer(Digits, source(*characters), [], run)
+    run.WriteParams(begun.run, 0)
+    for dataset in ('Dev', None):
+        params = job_params.ForScoring(Digits, dataset, source(), run)
+        assert params.input.tokenizer == begun.run.input.tokenizer
+    with pytest.raises(hyperparams.ConfigError, match='a run brings its own'):
+        job_params.ForScoring(Digits, 'Dev', source('input.tokenizer.characters=ab'), run)
 
 
 def test_auto_is_what_the_run_began_with(tmp_path):
