@@ -32,27 +32,12 @@ def Run(flags: argparse.Namespace) -> int:
         job_flags.Need(flags, 'model', 'logdir', 'dataset')
         if flags.output != '-':
             raise hyperparams.ConfigError('--output goes with --input; there is none.')
-        from lingvo_lite.jobs import decoder
+        from lingvo_lite.jobs.scoring import decoding_pass, scorer
 
-        return decoder.Run(
-            flags.model,
-            flags.logdir,
-            flags.dataset,
-            source=job_flags.Source(flags),
-            device=job_flags.Device(flags),
-            choice=job_flags.Choice(flags),
-            folder=flags.folder,
+        return scorer.Run(
+            **job_flags.Scoring(flags), make_pass=decoding_pass.DecodingPass, folder=flags.folder
         )
     job_flags.Need(flags, 'model', 'logdir')
     from lingvo_lite.jobs.scoring import own_input
 
-    return own_input.Run(
-        flags.model,
-        flags.logdir,
-        flags.dataset,
-        source=job_flags.Source(flags),
-        device=job_flags.Device(flags),
-        choice=job_flags.Choice(flags),
-        read_from=flags.input,
-        write_to=flags.output,
-    )
+    return own_input.Run(**job_flags.Scoring(flags), read_from=flags.input, write_to=flags.output)

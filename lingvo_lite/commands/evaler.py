@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from lingvo_lite import hyperparams
 from lingvo_lite.commands import job_flags, parser as parser_lib
 
 
@@ -17,14 +18,11 @@ def Parser() -> parser_lib.Parser:
 def Run(flags: argparse.Namespace) -> int:
     """Writes RUN/eval_<dataset>; returns the exit code."""
     job_flags.Need(flags, 'model', 'logdir', 'dataset')
-    from lingvo_lite.jobs import evaler
+    from lingvo_lite.jobs.scoring import evaluation_pass, scorer
 
-    return evaler.Run(
-        flags.model,
-        flags.logdir,
-        flags.dataset,
-        source=job_flags.Source(flags),
-        device=job_flags.Device(flags),
-        choice=job_flags.Choice(flags),
-        folder=flags.folder,
-    )
+    asked = job_flags.Scoring(flags)
+    if len(asked['choice'].checkpoints) > 1:
+        raise hyperparams.ConfigError(
+            'An evaler takes one --checkpoint; an ensemble is something to decode with.'
+        )
+    return scorer.Run(**asked, make_pass=evaluation_pass.EvaluationPass, folder=flags.folder)

@@ -128,13 +128,20 @@ def Device(flags: argparse.Namespace) -> Any:
     return runtime.Wish(flags.strategy, flags.replicas, flags.threads)
 
 
-def Choice(flags: argparse.Namespace) -> Any:
-    """The `weights.Choice` of the flags of `AddScoring`."""
+def Scoring(flags: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that `scorer.Run` and `own_input.Run` share, of the flags of `AddScoring`."""
     from lingvo_lite.jobs.scoring import weights
 
-    return weights.Choice(
-        checkpoints=[path for path in (flags.checkpoint or '').split(',') if path],
-        average_last=flags.average_last,
-        average_best=flags.average_best,
-        once=flags.once,
-    )
+    return {
+        'model': flags.model,
+        'logdir': flags.logdir,
+        'dataset': flags.dataset,
+        'source': Source(flags),
+        'device': Device(flags),
+        'choice': weights.Choice(
+            checkpoints=[path for path in (flags.checkpoint or '').split(',') if path],
+            average_last=flags.average_last,
+            average_best=flags.average_best,
+            once=flags.once,
+        ),
+    }

@@ -1,4 +1,4 @@
 """Trainer, evaler, decoder: processes that share nothing but a log directory.
 
-One training step is training/; the command line is cli.py and commands/.
+Evaler and decoder are scoring/scorer.py. A training step is training/, the commands are commands/.
 """

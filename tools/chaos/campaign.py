@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Optional
 
-from lingvo_lite.jobs import decoder, evaler, trainer  # noqa: F401  (before the first fork)
+from lingvo_lite.jobs import trainer  # noqa: F401  (before the first fork)
+from lingvo_lite.jobs.scoring import scorer  # noqa: F401  (likewise)
 from lingvo_lite.runs import tables
 
 from . import checks, disk, experiments, faults, processes, victims

@@ -44,25 +44,25 @@ class Job(NamedTuple):
 
 
 def Run(
-    make_pass: Callable[..., Any],
     model: str,
     logdir: str,
     dataset: str,
     source: job_params.Source,
     device: runtime.Wish,
     choice: weights.Choice,
+    make_pass: Callable[..., Any],
     folder: Optional[str] = None,
 ) -> int:
-    """Scores a dataset with the weights chosen.
+    """Scores a dataset with the weights chosen: the evaler or the decoder.
 
     Args:
-      make_pass: EvaluationPass or DecodingPass.
       model: the experiment, which has the dataset.
       logdir: the run.
       dataset: its name in the experiment.
       source: changes to the params.
       device: what the flags say about devices.
       choice: which weights.
+      make_pass: EvaluationPass or DecodingPass.
       folder: name of the results' folder in the run, if not the usual one.
 
     Returns:
