@@ -9,7 +9,7 @@ import tensorflow as tf
 from job_runs import MODEL, evaluate, train
 
 from lingvo_lite import cli
-from lingvo_lite.jobs import trainer
+from lingvo_lite.jobs import training_loop
 from lingvo_lite.jobs.faults import lost_resources
 from lingvo_lite.jobs.reporting import step_metrics
 from lingvo_lite.jobs.scoring import evaluation_pass
@@ -54,7 +54,7 @@ def test_a_worker_that_loses_another_ends_with_the_code_that_asks_for_a_new_star
     def Lost(self, *_):
         raise lost_resources.LostWorkerError('Another worker is gone.')
 
-    monkeypatch.setattr(trainer.Training, 'Run', Lost)
+    monkeypatch.setattr(training_loop.TrainingLoop, 'Run', Lost)
     assert train(tmp_path / 'run') == 138
     assert capfd.readouterr().err.endswith('trainer: Another worker is gone.\n')
 
