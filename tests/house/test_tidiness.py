@@ -23,7 +23,6 @@ LONG = {
     'lingvo_lite.inputs.records': 'long today: files and their sidecars in one file',
     'lingvo_lite.inputs.source': 'long today: sources of every kind in one file',
     'lingvo_lite.inputs.text.tokenizers': 'long today: all tokenizers in one file',
-    'lingvo_lite.jobs.devices.tune_batch': 'long today: search and report in one file',
     'lingvo_lite.layers.base': 'long today: the layer and what surrounds it in one file',
     'lingvo_lite.layers.recurrent.recurrence': 'long today: loop and gradient in one file',
     'lingvo_lite.testing.layer_cases': 'long today: the cases of all layers in one file',
