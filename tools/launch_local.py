@@ -57,10 +57,9 @@ def Main(argv: Optional[Sequence[str]] = None) -> int:
         gpus = Gpus(flags.n, flags.gpus_per_worker, os.environ)
     except ValueError as error:
         parser.error(str(error))
-    environments = []
-    for worker, config in enumerate(Cluster(FreePorts(flags.n))):
-        own = {'TF_CONFIG': json.dumps(config), **(gpus[worker] if gpus else {})}
-        environments.append({**os.environ, **own})
+    environments = [
+        {**os.environ, **own, **seen} for own, seen in zip(Cluster(flags.n), gpus or [{}] * flags.n)
+    ]
     return _Cluster(command, environments, flags.grace).Run()
 
 
@@ -145,17 +144,14 @@ def Gpus(
     ]
 
 
-def Cluster(ports: Sequence[int]) -> list[dict[str, Any]]:
-    """TF_CONFIG of each worker.
-
-    Args:
-      ports: of 127.0.0.1, one for each worker.
-    """
-    addresses = [f'127.0.0.1:{port}' for port in ports]
-    return [
+def Cluster(workers: int) -> list[dict[str, str]]:
+    """{'TF_CONFIG': ...} of each worker of a cluster on free ports of 127.0.0.1."""
+    addresses = [f'127.0.0.1:{port}' for port in FreePorts(workers)]
+    configs = [
         {'cluster': {'worker': addresses}, 'task': {'type': 'worker', 'index': index}}
-        for index in range(len(ports))
+        for index in range(workers)
     ]
+    return [{'TF_CONFIG': json.dumps(config)} for config in configs]
 
 
 def FreePorts(count: int) -> list[int]:
