@@ -39,7 +39,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple, Optional, Union
 
-from lingvo_lite import __version__
+from lingvo_lite import __version__, flag_types
 from lingvo_lite.inputs import cache, records, source
 from lingvo_lite.inputs.speech import audio, utterances
 from lingvo_lite.runs import locks, tables
@@ -469,7 +469,7 @@ def Parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--utterances_per_shard',
         metavar='N',
-        type=_Positive,
+        type=flag_types.Count,
         default=most,
         help=f'about (default: {most:,})',
     )
@@ -480,15 +480,6 @@ def Parser() -> argparse.ArgumentParser:
     )
     return parser
 
-
-def _Positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-_Positive.__name__ = 'int >= 1'
 
 if __name__ == '__main__':
     sys.exit(Main())

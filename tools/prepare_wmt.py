@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from lingvo_lite import __version__
+from lingvo_lite import __version__, flag_types
 from lingvo_lite.inputs import cache, records
 from lingvo_lite.inputs.text import pairs, tokenizers
 from lingvo_lite.runs import locks, tables
@@ -377,11 +377,12 @@ def Parser() -> argparse.ArgumentParser:
     parser.add_argument('--test', help='newstest2014', **pair)
     parser.add_argument('--out', metavar='DIR', required=True, help='wmt_en_de in the data folder')
     fields, rules = Settings._field_defaults, pair_cleaning.Rules()
+    count = flag_types.Count
     for flag, kind, default, text in (
-        ('--vocab_size', _Positive, fields['vocab_size'], 'SentencePiece ids'),
-        ('--sample_pairs', _Positive, fields['sample_pairs'], 'pairs to train SentencePiece on'),
-        ('--shards', _Positive, fields['shards'], 'files of training pairs'),
-        ('--max_words', _Positive, rules.max_words, 'longest side of a training pair'),
+        ('--vocab_size', count, fields['vocab_size'], 'SentencePiece ids'),
+        ('--sample_pairs', count, fields['sample_pairs'], 'pairs to train SentencePiece on'),
+        ('--shards', count, fields['shards'], 'files of training pairs'),
+        ('--max_words', count, rules.max_words, 'longest side of a training pair'),
         ('--max_ratio', float, rules.max_ratio, 'largest ratio of the lengths of its sides'),
     ):
         parser.add_argument(
@@ -396,15 +397,6 @@ def _PairOfFiles(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(f'{text!r} is not in the form SRC,TGT: two files.')
     return source, target
 
-
-def _Positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-_Positive.__name__ = 'int >= 1'
 
 if __name__ == '__main__':
     sys.exit(Main())
