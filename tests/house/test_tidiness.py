@@ -27,7 +27,6 @@ LONG = {
     'lingvo_lite.layers.recurrent.recurrence': 'long today: loop and gradient in one file',
     'lingvo_lite.testing.layer_cases': 'long today: the cases of all layers in one file',
     'lingvo_lite.tools.prepare_librispeech': 'long today: the whole preparation in one file',
-    'lingvo_lite.tools.prepare_wmt': 'long today: the whole preparation in one file',
 }
 # Their packages say what an installation is, not what a room holds.
 OUTSIDE = ('lingvo_lite.tasks', 'lingvo_lite.tools')
