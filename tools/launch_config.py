@@ -21,7 +21,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Optional
 
-from lingvo_lite import registry
+from lingvo_lite import flag_types, registry
 from lingvo_lite.runs import atomic
 
 # What YAML takes as it stands for a string; anything else is quoted as in JSON, which YAML reads.
@@ -82,22 +82,33 @@ def Parser() -> argparse.ArgumentParser:
         kind.add_argument('--logdir', metavar='RUN', required=True, help='seen by all workers')
         kind.add_argument('--data_dir', metavar='DIR', help='data folder, seen by all workers')
         kind.add_argument(
-            '--workers', metavar='N', type=_Positive, required=True, help='processes that train'
+            '--workers',
+            metavar='N',
+            type=flag_types.Count,
+            required=True,
+            help='processes that train',
         )
         kind.add_argument(
-            '--gpus_per_worker', metavar='N', type=_Natural, default=0, help='default: 0, none'
+            '--gpus_per_worker',
+            metavar='N',
+            type=flag_types.Natural,
+            default=0,
+            help='default: 0, none',
         )
         kind.add_argument(
-            '--cpus_per_worker', metavar='N', type=_Positive, default=8, help='default: 8'
+            '--cpus_per_worker', metavar='N', type=flag_types.Count, default=8, help='default: 8'
         )
         kind.add_argument(
-            '--memory_gb', metavar='N', type=_Positive, help="of a worker; default: the cluster's"
+            '--memory_gb',
+            metavar='N',
+            type=flag_types.Count,
+            help="of a worker; default: the cluster's",
         )
         kind.add_argument('--name', metavar='NAME', help='of the job; default: from the model')
         kind.add_argument(
             '--max_restarts',
             metavar='N',
-            type=_Natural,
+            type=flag_types.Natural,
             default=100,
             help='how often the cluster may start it again; default: 100',
         )
@@ -304,22 +315,7 @@ def _Time(text: str) -> str:
     return text
 
 
-def _Positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def _Natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
-
-
 _Claim.__name__, _Time.__name__ = 'NAME:/PATH', 'days-hours:minutes:seconds'
-_Positive.__name__, _Natural.__name__ = 'int >= 1', 'int >= 0'
 
 
 if __name__ == '__main__':

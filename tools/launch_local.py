@@ -35,6 +35,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Optional
 
+from lingvo_lite import flag_types
+
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Exit codes of a worker that was asked to stop; 128 + SIGINT, 128 + SIGTERM.
 _ASKED = (130, 143)
@@ -57,10 +59,9 @@ def Main(argv: Optional[Sequence[str]] = None) -> int:
         gpus = Gpus(flags.n, flags.gpus_per_worker, os.environ)
     except ValueError as error:
         parser.error(str(error))
-    environments = []
-    for worker, config in enumerate(Cluster(FreePorts(flags.n))):
-        own = {'TF_CONFIG': json.dumps(config), **(gpus[worker] if gpus else {})}
-        environments.append({**os.environ, **own})
+    environments = [
+        {**os.environ, **own, **seen} for own, seen in zip(Cluster(flags.n), gpus or [{}] * flags.n)
+    ]
     return _Cluster(command, environments, flags.grace).Run()
 
 
@@ -72,18 +73,20 @@ def Parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument('-n', metavar='N', type=_Count, required=True, help='number of workers')
+    parser.add_argument(
+        '-n', metavar='N', type=flag_types.Count, required=True, help='number of workers'
+    )
     parser.add_argument(
         '--grace',
         metavar='SECONDS',
-        type=_Seconds,
+        type=flag_types.Seconds,
         default=30.0,
         help='what the others have when a worker has ended, before they are killed (default: 30)',
     )
     parser.add_argument(
         '--gpus_per_worker',
         metavar='N',
-        type=_Number,
+        type=flag_types.Natural,
         help='GPUs for each worker to see, by CUDA_VISIBLE_DEVICES; default: all workers see all',
     )
     parser.add_argument(
@@ -145,17 +148,14 @@ def Gpus(
     ]
 
 
-def Cluster(ports: Sequence[int]) -> list[dict[str, Any]]:
-    """TF_CONFIG of each worker.
-
-    Args:
-      ports: of 127.0.0.1, one for each worker.
-    """
-    addresses = [f'127.0.0.1:{port}' for port in ports]
-    return [
+def Cluster(workers: int) -> list[dict[str, str]]:
+    """{'TF_CONFIG': ...} of each worker of a cluster on free ports of 127.0.0.1."""
+    addresses = [f'127.0.0.1:{port}' for port in FreePorts(workers)]
+    configs = [
         {'cluster': {'worker': addresses}, 'task': {'type': 'worker', 'index': index}}
-        for index in range(len(ports))
+        for index in range(workers)
     ]
+    return [{'TF_CONFIG': json.dumps(config)} for config in configs]
 
 
 def FreePorts(count: int) -> list[int]:
@@ -313,30 +313,6 @@ def _Thread(target: Any, *args: Any) -> threading.Thread:
 
 def _Names(workers: set[int]) -> str:
     return ', '.join(f'worker {worker}' for worker in sorted(workers))
-
-
-def _Count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def _Number(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
-
-
-def _Seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float('inf'):
-        raise ValueError
-    return value
-
-
-_Count.__name__, _Number.__name__, _Seconds.__name__ = 'int >= 1', 'int >= 0', 'seconds >= 0'
 
 
 if __name__ == '__main__':

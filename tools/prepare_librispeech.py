@@ -34,15 +34,16 @@ import json
 import os
 import sys
 import tarfile
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple, Optional, Union
 
-from lingvo_lite import __version__
+from lingvo_lite import __version__, flag_types
 from lingvo_lite.inputs import cache, records, source
 from lingvo_lite.inputs.speech import audio, utterances
 from lingvo_lite.runs import locks, tables
+
+from . import progress
 
 _VERSION = 1  # to be raised when other shards come out of the same files
 NUM_UTTERANCES = {
@@ -54,7 +55,6 @@ NUM_UTTERANCES = {
     'test-clean': 2_620,
     'test-other': 2_939,
 }
-_PLAIN_PROGRESS_S = 10.0
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)  # of archives
 _SHOWN = 5  # dropped utterances that the summary names
 
@@ -285,7 +285,8 @@ def _Decode(corpus: _Corpus) -> _Checked:
     threads = os.cpu_count() or 1
     title = f'checking {corpus.split}'
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for file in _Progress(title, corpus.Files(), NUM_UTTERANCES.get(corpus.split)):
+        total = NUM_UTTERANCES.get(corpus.split)
+        for file in progress.Progress(title, corpus.Files(), total, 'files'):
             if file.name.endswith('.trans.txt'):
                 texts.update(_Transcripts(file))
                 continue
@@ -327,7 +328,7 @@ def _Write(settings: Settings, corpus: _Corpus, checked: _Checked) -> list[str]:
     prefix = os.path.join(settings.out, corpus.split)
     count = len(checked.kept)
     shards = -(-count // settings.utterances_per_shard)
-    _RemoveOthers(prefix, shards)
+    records.RemoveOtherShards(prefix, shards)
 
     def _WriteText(temporary: str) -> None:
         with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
@@ -339,17 +340,9 @@ def _Write(settings: Settings, corpus: _Corpus, checked: _Checked) -> list[str]:
         'split': corpus.split,
         'utterances': cache.Key(checked.kept),
     }
-    made = _Progress(f'writing {corpus.split}', _Records(corpus, checked), count)
+    title = f'writing {corpus.split}'
+    made = progress.Progress(title, _Records(corpus, checked), count, 'files')
     return records.WriteShards(made, prefix, count, shards, utterances.LENGTH_NAMES, meta)
-
-
-def _RemoveOthers(prefix: str, shards: int) -> None:
-    """Shards of an earlier run with another number of them would be read along with these."""
-    for path in glob.glob(f'{glob.escape(prefix)}-[0-9]*-of-*.tfrecord'):
-        if not path.endswith(f'-of-{shards:05d}.tfrecord'):
-            for each in (path, records.SidecarPath(path)):
-                if os.path.exists(each):
-                    os.unlink(each)
 
 
 class _Record:
@@ -377,26 +370,6 @@ def _Records(corpus: _Corpus, checked: _Checked) -> Iterator[Any]:
 def _ReadFile(path: str) -> bytes:
     with open(path, 'rb') as file:
         return file.read()
-
-
-def _Progress(title: str, items: Iterator[Any], total: Optional[int]) -> Iterator[Any]:
-    """Shows on stderr how far `items` are: a bar on a terminal, a line now and then elsewhere."""
-    if sys.stderr.isatty():
-        import rich.console
-        import rich.progress
-
-        console = rich.console.Console(stderr=True)
-        yield from rich.progress.track(items, title, total, console=console)
-        return
-    begin = last = time.monotonic()
-    done = 0
-    for done, item in enumerate(items, 1):
-        if time.monotonic() - last > _PLAIN_PROGRESS_S:
-            last = time.monotonic()
-            of = f' of {total:,}' if total else ''
-            print(f'{title}: {done:,}{of} files, {last - begin:.0f} s', file=sys.stderr)
-        yield item
-    print(f'{title}: {done:,} files, {time.monotonic() - begin:.0f} s', file=sys.stderr)
 
 
 def _Summarize(settings: Settings, checked: dict[str, _Checked], made: dict[str, list[str]]) -> str:
@@ -469,7 +442,7 @@ def Parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--utterances_per_shard',
         metavar='N',
-        type=_Positive,
+        type=flag_types.Count,
         default=most,
         help=f'about (default: {most:,})',
     )
@@ -480,15 +453,6 @@ def Parser() -> argparse.ArgumentParser:
     )
     return parser
 
-
-def _Positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-_Positive.__name__ = 'int >= 1'
 
 if __name__ == '__main__':
     sys.exit(Main())

@@ -22,27 +22,26 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import glob
+import functools
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from lingvo_lite import __version__
+from lingvo_lite import __version__, flag_types
 from lingvo_lite.inputs import cache, records
 from lingvo_lite.inputs.text import pairs, tokenizers
 from lingvo_lite.runs import locks, tables
 
-from . import pair_cleaning
+from . import pair_cleaning, progress
 
 _VERSION = 1  # to be raised when other shards come out of the same text and settings
 DATASETS = ('train', 'newstest2013', 'newstest2014')  # of --train, --dev, --test
 _CHUNK = 1000  # pairs that are encoded at once
-_PLAIN_PROGRESS_S = 10.0
+_Progress = functools.partial(progress.Progress, unit='pairs', tells_left=True)
 
 
 class Settings(NamedTuple):
@@ -218,7 +217,7 @@ def _Write(
 ) -> list[str]:
     """Writes the shards of a dataset, but for those that stand there; returns their paths."""
     prefix = os.path.join(settings.out, name)
-    _RemoveOthers(prefix, shards)
+    records.RemoveOtherShards(prefix, shards)
     meta = {
         'made_by': f'prepare_wmt {_VERSION}',
         'text': corpus.Fingerprint(),
@@ -227,15 +226,6 @@ def _Write(
     }
     made = _Progress(f'writing {name}', _Records(texts, tokenizer), count)
     return records.WriteShards(made, prefix, count, shards, pairs.LENGTH_NAMES, meta)
-
-
-def _RemoveOthers(prefix: str, shards: int) -> None:
-    """Shards of an earlier run with another number of them would be read along with these."""
-    for path in glob.glob(f'{glob.escape(prefix)}-*-of-*.tfrecord'):
-        if not path.endswith(f'-of-{shards:05d}.tfrecord'):
-            for each in (path, records.SidecarPath(path)):
-                if os.path.exists(each):
-                    os.unlink(each)
 
 
 class _Chunk:
@@ -279,25 +269,6 @@ def _Records(
             chunk = []
     made = _Chunk(chunk, tokenizer)
     yield from (_Record(made, i) for i in range(len(chunk)))
-
-
-def _Progress(title: str, items: Iterator[Any], total: int) -> Iterator[Any]:
-    """Shows on stderr how far `items` are: a bar on a terminal, a line now and then elsewhere."""
-    if sys.stderr.isatty():
-        import rich.console
-        import rich.progress
-
-        console = rich.console.Console(stderr=True)
-        yield from rich.progress.track(items, title, total, console=console)
-        return
-    begin = last = time.monotonic()
-    for done, item in enumerate(items):
-        if done % 1000 == 0 and time.monotonic() - last > _PLAIN_PROGRESS_S:
-            last = time.monotonic()
-            left = (last - begin) * (total - done) / done
-            print(f'{title}: {done:,} of {total:,} pairs, {left:.0f} s left', file=sys.stderr)
-        yield item
-    print(f'{title}: {total:,} pairs, {time.monotonic() - begin:.0f} s', file=sys.stderr)
 
 
 def _Summarize(
@@ -377,11 +348,12 @@ def Parser() -> argparse.ArgumentParser:
     parser.add_argument('--test', help='newstest2014', **pair)
     parser.add_argument('--out', metavar='DIR', required=True, help='wmt_en_de in the data folder')
     fields, rules = Settings._field_defaults, pair_cleaning.Rules()
+    count = flag_types.Count
     for flag, kind, default, text in (
-        ('--vocab_size', _Positive, fields['vocab_size'], 'SentencePiece ids'),
-        ('--sample_pairs', _Positive, fields['sample_pairs'], 'pairs to train SentencePiece on'),
-        ('--shards', _Positive, fields['shards'], 'files of training pairs'),
-        ('--max_words', _Positive, rules.max_words, 'longest side of a training pair'),
+        ('--vocab_size', count, fields['vocab_size'], 'SentencePiece ids'),
+        ('--sample_pairs', count, fields['sample_pairs'], 'pairs to train SentencePiece on'),
+        ('--shards', count, fields['shards'], 'files of training pairs'),
+        ('--max_words', count, rules.max_words, 'longest side of a training pair'),
         ('--max_ratio', float, rules.max_ratio, 'largest ratio of the lengths of its sides'),
     ):
         parser.add_argument(
@@ -396,15 +368,6 @@ def _PairOfFiles(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(f'{text!r} is not in the form SRC,TGT: two files.')
     return source, target
 
-
-def _Positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-_Positive.__name__ = 'int >= 1'
 
 if __name__ == '__main__':
     sys.exit(Main())

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
+from lingvo_lite import flag_types
 from lingvo_lite.metrics import wer
 from lingvo_lite.runs import atomic
 
@@ -113,7 +114,11 @@ def Parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', metavar='FILE', required=True, help='the page to write')
     parser.add_argument('--audio', metavar='DIR', help='where the audio files are, at any depth')
     parser.add_argument(
-        '--worst', metavar='N', type=_Positive, default=50, help='utterances shown (default: 50)'
+        '--worst',
+        metavar='N',
+        type=flag_types.Count,
+        default=50,
+        help='utterances shown (default: 50)',
     )
     parser.add_argument('--characters', action='store_true', help='compare characters, not words')
     parser.add_argument('--lowercase', action='store_true', help='case does not count')
@@ -301,15 +306,6 @@ def _Player(path: Optional[str]) -> str:
 def _Escaped(text: str) -> str:
     return html.escape(text, quote=True)
 
-
-def _Positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-_Positive.__name__ = 'int >= 1'
 
 if __name__ == '__main__':
     sys.exit(Main())

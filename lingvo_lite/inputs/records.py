@@ -8,6 +8,7 @@ came from elsewhere. The data file is a standard one, which TensorFlow's own rea
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -315,6 +316,19 @@ def WriteShards(
     if next(stream, None) is not None:
         raise ValueError(f'{prefix}: more records came than num_records={num_records:,}.')
     return paths
+
+
+def RemoveOtherShards(prefix: str, num_shards: int) -> None:
+    """Removes shards of `prefix` that `WriteShards` once made in another number.
+
+    They would be read along with the present ones.
+    """
+    for path in glob.glob(f'{glob.escape(prefix)}-*.tfrecord'):
+        found = _SHARD.fullmatch(path)
+        if found and found[1] == prefix and int(found[2]) != num_shards:
+            for each in (path, SidecarPath(path)):
+                if os.path.exists(each):
+                    os.unlink(each)
 
 
 def _WriteOne(

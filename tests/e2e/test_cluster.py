@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -151,10 +150,9 @@ def test_a_worker_that_holds_something_else_is_found(
     if begun:
         start('trainer', run, COUNTING, until_step(10)).communicate(timeout=300)
     workers = []
-    for index, config in enumerate(launch_local.Cluster(launch_local.FreePorts(2))):
+    for index, env in enumerate(launch_local.Cluster(2)):
         flags = [COUNTING, until_step(20), '--strategy=multi_worker']
         folder, more = (tmp_path / other_run, other_flags) if index else (run, [])
-        env = {'TF_CONFIG': json.dumps(config)}
         workers.append(start('trainer', folder, *flags, *more, env=env))
     lines = []
     for worker in workers:

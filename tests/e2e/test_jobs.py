@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from job_runs import assert_equal_checkpoints, lines, steps_of
 
 from lingvo_lite.runs.checkpoints import tensors
+from lingvo_lite.tools import launch_local
 
 LONG = ['--set=task.train.max_steps=300', '--set=task.train.save_interval_steps=20']
 
@@ -143,16 +143,9 @@ def test_a_waiting_evaler_ends_when_asked_and_keeps_others_out(start, tmp_path):
 def test_two_workers_train_like_two_replicas(start, tmp_path):
     flags = ['--set=task.train.max_steps=10']
     end(start('trainer', tmp_path / 'mirrored', *flags, '--strategy=mirrored'))
-    hosts = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(('localhost', 0))
-            hosts.append(f'localhost:{free.getsockname()[1]}')
-    workers = []
-    for index in range(2):
-        task = {'type': 'worker', 'index': index}
-        config = json.dumps({'cluster': {'worker': hosts}, 'task': task})
-        workers.append(start('trainer', tmp_path / 'workers', *flags, env={'TF_CONFIG': config}))
+    workers = [
+        start('trainer', tmp_path / 'workers', *flags, env=env) for env in launch_local.Cluster(2)
+    ]
     for worker in workers:
         end(worker)
     assert [x['step'] for x in lines(tmp_path / 'workers')] == [5, 10]

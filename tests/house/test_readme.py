@@ -15,9 +15,9 @@ import pytest
 
 from lingvo_lite import cli, registry
 from lingvo_lite.inputs import source
-from lingvo_lite.jobs import decoder, evaler, trainer
+from lingvo_lite.jobs import trainer
 from lingvo_lite.jobs.config import describe, job_params
-from lingvo_lite.jobs.scoring import own_input
+from lingvo_lite.jobs.scoring import own_input, scorer
 from lingvo_lite.testing import fake_data
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ DOCUMENTS = [
 ]
 # Programs of others, whose flags are not ours to check.
 FOREIGN = {'echo', 'tensorboard', 'sacrebleu', 'pip', 'pytest', 'ruff', 'mypy'}
-JOBS = {'trainer': trainer, 'evaler': evaler, 'decoder': decoder}
+JOBS = {'trainer': trainer, 'evaler': scorer, 'decoder': scorer}
 
 
 class Block(NamedTuple):

@@ -17,19 +17,16 @@ MOST_LINES = 400  # in a file
 MEDIAN_LINES = 130  # half of the files are no longer
 # Files that may be longer, each with the reason.
 LONG = {
-    'lingvo_lite.jobs.trainer': 'long today: setting up and the loop in one file',
     'lingvo_lite.decoding.ctc.search': 'long today: greedy and prefix search in one file',
     'lingvo_lite.hyperparams': 'long today: the tree and its text form in one file',
     'lingvo_lite.inputs.pipeline': 'long today: what an input is and its threads in one file',
     'lingvo_lite.inputs.records': 'long today: files and their sidecars in one file',
     'lingvo_lite.inputs.source': 'long today: sources of every kind in one file',
     'lingvo_lite.inputs.text.tokenizers': 'long today: all tokenizers in one file',
-    'lingvo_lite.jobs.devices.tune_batch': 'long today: search and report in one file',
     'lingvo_lite.layers.base': 'long today: the layer and what surrounds it in one file',
     'lingvo_lite.layers.recurrent.recurrence': 'long today: loop and gradient in one file',
     'lingvo_lite.testing.layer_cases': 'long today: the cases of all layers in one file',
     'lingvo_lite.tools.prepare_librispeech': 'long today: the whole preparation in one file',
-    'lingvo_lite.tools.prepare_wmt': 'long today: the whole preparation in one file',
 }
 # Their packages say what an installation is, not what a room holds.
 OUTSIDE = ('lingvo_lite.tasks', 'lingvo_lite.tools')

@@ -150,6 +150,18 @@ def test_a_wrong_count_is_an_error(tmp_path, count, text):
         records.WriteShards(Records(), str(tmp_path / 'x'), count, 2, ('source', 'target'))
 
 
+def test_shards_in_another_number_go_and_all_else_stays(tmp_path):
+    def Write(name, shards):
+        return records.WriteShards([(b'x', ())] * 3, str(tmp_path / name), 3, shards)
+
+    others = [*Write('dev-other', 1), *Write('dev-00001-of-00002', 1)]
+    Write('dev', 2)
+    kept = Write('dev', 3)
+    records.RemoveOtherShards(str(tmp_path / 'dev'), 3)
+    wanted = {name for path in (*others, *kept) for name in (path, records.SidecarPath(path))}
+    assert {str(path) for path in tmp_path.iterdir()} == wanted
+
+
 def test_more_shards_than_records(tmp_path):
     with pytest.raises(ValueError, match='cannot fill 9 shards'):
         records.WriteShards(iter(()), str(tmp_path / 'x'), 3, 9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -278,9 +279,15 @@ def test_a_wrong_command_line_is_one_line_and_2(arguments, message, capsys):
 def test_free_ports_are_free():
     ports = launch_local.FreePorts(5)
     assert len(set(ports)) == 5 and min(ports) > 1024
-    assert launch_local.Cluster(ports[:1]) == [
-        {
-            'cluster': {'worker': [f'127.0.0.1:{ports[0]}']},
-            'task': {'type': 'worker', 'index': 0},
-        }
-    ]
+
+
+def test_the_workers_of_a_cluster_differ_in_their_index():
+    (first, second) = (json.loads(each['TF_CONFIG']) for each in launch_local.Cluster(2))
+    addresses = first['cluster']['worker']
+    assert len(set(addresses)) == 2
+    assert all(re.fullmatch(r'127\.0\.0\.1:\d+', address) for address in addresses)
+    assert first == {
+        'cluster': {'worker': addresses},
+        'task': {'type': 'worker', 'index': 0},
+    }
+    assert second == {**first, 'task': {'type': 'worker', 'index': 1}}

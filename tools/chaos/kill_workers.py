@@ -11,7 +11,6 @@ ended in any other way than it should. Without --at it is the run to compare wit
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -67,9 +66,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _Start(number: int, count: int, arguments: Sequence[str], logs: str) -> list[processes.Job]:
     os.makedirs(logs, exist_ok=True)
     workers = []
-    for index, config in enumerate(launch_local.Cluster(launch_local.FreePorts(count))):
+    for index, environment in enumerate(launch_local.Cluster(count)):
         log = os.path.join(logs, f'{number}-worker{index}.txt')
-        environment = {'TF_CONFIG': json.dumps(config)}
         flags = ['--strategy=multi_worker', *arguments]
         workers.append(processes.Job('trainer', flags, log, environment, cold=True))
     return workers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -108,9 +107,8 @@ class Victim:
         workers = self.family.workers
         names = ['trainer'] if workers == 1 else [f'trainer{i}' for i in range(workers)]
         if not self.trainers and 'trainer' not in self._done:
-            cluster = launch_local.Cluster(launch_local.FreePorts(workers))
-            for name, config in zip(names, cluster):
-                environment = {'TF_CONFIG': json.dumps(config)} if workers > 1 else {}
+            cluster = launch_local.Cluster(workers) if workers > 1 else [{}]
+            for name, environment in zip(names, cluster):
                 self._Start(name, self._TrainerFlags(), environment, cold, before)
         for name in self.family.scorers:
             if name not in self.jobs and name not in self._done:

@@ -1,4 +1,4 @@
-"""Memory: the largest batch is tried first, what does not fit is named, and the most is found."""
+"""Memory: the largest batch is tried first, and what does not fit is named."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import tensorflow as tf
 import tiny_experiment
 from job_runs import assert_equal_checkpoints, train
 
-from lingvo_lite import cli, experiment, hyperparams, overrides
+from lingvo_lite import experiment, hyperparams, overrides
 from lingvo_lite.inputs import mixed_input, order, pipeline
-from lingvo_lite.jobs.devices import memory_probe, tune_batch
+from lingvo_lite.jobs.devices import memory_probe
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.training import learner
 
@@ -114,81 +114,8 @@ def test_other_errors_stay_what_they_are():
     assert not memory_probe.IsOutOfMemory(tf.errors.InternalError(None, None, 'NaN'))
 
 
-@pytest.mark.parametrize('rows, limit', [(37, 1000), (900, 1000), (5, 150), (1, 100)])
-def test_the_most_rows_are_found_without_going_beyond_the_limit(rows, limit):
-    asked = []
-
-    def Measure(n):
-        asked.append(n)
-        return 100 + n  # bytes
-
-    found = tune_batch.LargestRows(Measure, rows, 5000, limit)
-    assert 0.93 * (limit - 100) <= found <= limit - 100
-    # Two measurements say what more rows would need; only what was tried before them may be over.
-    assert all(100 + n <= limit for n in asked[2:] if rows < limit - 100)
-
-
-def test_the_most_rows_are_found_where_only_failing_tells():
-    for fits in (0, 1, 63, 64, 1000):
-        asked = []
-
-        def Measure(n, fits=fits, asked=asked):
-            asked.append(n)
-            return 1 if n <= fits else None
-
-        found = tune_batch.LargestRows(Measure, 40, 3000, None)
-        assert 0.95 * fits <= found <= fits and len(asked) < 15
-    assert tune_batch.LargestRows(lambda n: 1, 40, 3000, None) == 3000
-
-
-def test_the_advice_fits_every_bucket():
-    def Tuned(rows, *padded, is_all=False):
-        return tune_batch.Tuned(tune_batch.Bucket(padded, 4), rows, 10, 0.1, is_all)
-
-    found = [Tuned(1000, 8, 8), Tuned(100, 40, 40), Tuned(3000, 4, 4, is_all=True)]
-    both = {'tokens_per_batch': 600, 'batch_size': 8}
-    assert tune_batch.Advice(both, found) == (
-        '--set=input.tokens_per_batch=7600\n--set=input.batch_size=95\n'
-    )
-    assert 'Not one row of bucket 90 x 8' in tune_batch.Advice(both, [*found, Tuned(0, 90, 8)])
-    assert 'memory is no limit' in tune_batch.Advice(both, found[-1:])
-    # A limit below the longest row would take it out of the training.
-    tokens = {'tokens_per_batch': 600}
-    assert tune_batch.Advice(tokens, [Tuned(1, 40, 40)]) == '--set=input.tokens_per_batch=80\n'
-    mixed = {'inputs[0].tokens_per_batch': 600, 'inputs[1].batch_size': 8}
-    assert tune_batch.Advice(mixed, found[:1]) == (
-        '--set=input.inputs[0].tokens_per_batch=15200\n--set=input.inputs[1].batch_size=950\n'
-    )
-
-
-def test_limits_that_cannot_be_are_refused(capfd):
-    assert cli.Main(['tune-batch', 'tiny_experiment.Digits', '--limit=0']) == 2
-    assert cli.Main(['tune-batch', 'tiny_experiment.Digits', '--buckets=0']) == 2
-    assert '--buckets must be at least 1' in capfd.readouterr().err
-
-
-def run_module(code_or_module, *argv, data_folder):
-    """A process of its own; its memory is its own too."""
-    env = {**os.environ, 'PYTHONPATH': FOLDER, 'LINGVO_LITE_DATA': str(data_folder)}
-    return subprocess.run(
-        [sys.executable, *code_or_module, *argv], env=env, capture_output=True, text=True
-    )
-
-
 @pytest.mark.slow
-def test_tune_batch_prints_what_fits(data_folder):
-    flags = ['tiny_experiment.Digits', '--limit=1.2', '--buckets=1', '--set=task.model_dim=256']
-    flags += ['--set=task.encoder.hidden_dim=8192', '--set=task.decoder.hidden_dim=8192']
-    done = run_module(['-m', 'lingvo_lite.cli', 'tune-batch'], *flags, data_folder=data_folder)
-    assert done.returncode == 0, done.stderr
-    *_, row, advice = done.stdout.strip().split('\n')
-    assert row.startswith('8 x ') and 'GB' in row and '(all)' not in row
-    tokens = int(advice.removeprefix('--set=input.tokens_per_batch='))
-    assert 24 <= tokens < 9600
-
-
-@pytest.mark.slow
-def test_a_real_allocation_that_fails_is_told(tmp_path, data_folder):
+def test_a_real_allocation_that_fails_is_told(tmp_path, run_python):
     """The address space is capped, so that nothing but this process is short of memory."""
     code = (
         'import sys; from lingvo_lite import cli\n'
@@ -202,7 +129,7 @@ def test_a_real_allocation_that_fails_is_told(tmp_path, data_folder):
     )
     flags = ['--model=tiny_experiment.Digits', f'--logdir={tmp_path}/run']
     flags += ['--set=input.tokens_per_batch=600000', '--set=task.encoder.hidden_dim=60000']
-    done = run_module(['-c', code], *flags, data_folder=data_folder)
+    done = run_python('-c', code, *flags)
     assert done.returncode == 2, done.stderr
     assert 'out of memory in bucket 8 x 16' in done.stderr.strip().split('\n')[-1]
 
