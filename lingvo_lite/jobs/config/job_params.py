@@ -135,8 +135,8 @@ def ForTrainer(
 def ForScoring(cls: type, dataset: Optional[str], source: Source, run: rundir.RunDir) -> Any:
     """The root Params of an evaler or decoder: the task of the run, the input of the dataset.
 
-    The tokenizer is that of the run too, if the dataset has that of Train. Params of the task that are free in a run (those of the
-    search, say) may be changed by the flags.
+    The tokenizer is that of the run too, if the dataset has that of Train. Params of the task that
+    are free in a run (those of the search, say) may be changed by the flags.
 
     Args:
       cls: the run's experiment.
