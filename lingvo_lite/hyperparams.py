@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import keyword
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar
 
 from lingvo_lite import literals
 from lingvo_lite.configuration import checks, lookup, text_form, tree
@@ -36,6 +36,8 @@ from lingvo_lite.configuration.tree import REQUIRED
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+else:
+    Self = Any  # It stands in annotations only, which nothing reads at run time.
 
 __all__ = [
     'REQUIRED',
@@ -46,12 +48,14 @@ __all__ = [
     'ParamTypeError',
     'Params',
     'Require',
+    'Self',
     'SetAt',
     'ShownFile',
     'UnknownParamError',
 ]
 
 _TYPE = type  # Define has an argument of that name
+_T = TypeVar('_T')
 
 
 class Params(tree.Node):
@@ -315,10 +319,20 @@ class Params(tree.Node):
         param.source = source
 
 
-class InstantiableParams(Params, tree.Template):
-    """Params of a class: `Instantiate` builds one."""
+class InstantiableParams(Params, tree.Template, Generic[_T]):
+    """Params of a class: `Instantiate` builds one.
 
-    def __init__(self, cls: type):
+    A class whose Params are annotated as
+
+        @classmethod
+        def Params(cls) -> hyperparams.InstantiableParams[Self]:
+
+    with `Self` of this module, is what type checkers and editors know `Instantiate` to return.
+    """
+
+    cls: type[_T]
+
+    def __init__(self, cls: type[_T]):
         if not isinstance(cls, type):
             raise ConfigError(f'InstantiableParams are of a class, got {cls!r}.')
         super().__init__()
@@ -329,7 +343,7 @@ class InstantiableParams(Params, tree.Template):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def Instantiate(self, **kwargs: Any) -> Any:
+    def Instantiate(self, **kwargs: Any) -> _T:
         """cls(frozen copy of these Params, **kwargs).
 
         Raises:
@@ -345,7 +359,8 @@ class InstantiableParams(Params, tree.Template):
         check = getattr(self.cls, 'Check', None)
         if check is not None:
             check(params)
-        return self.cls(params, **kwargs)
+        build: Callable[..., _T] = self.cls
+        return build(params, **kwargs)
 
 
 def Fail(params: Params, message: str, key: str = '') -> ConfigError:
