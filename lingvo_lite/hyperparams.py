@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 _TYPE = type  # Define has an argument of that name
-_T = TypeVar('_T')
+_T_co = TypeVar('_T_co', covariant=True)
 
 
 class Params(tree.Node):
@@ -319,7 +319,7 @@ class Params(tree.Node):
         param.source = source
 
 
-class InstantiableParams(Params, tree.Template, Generic[_T]):
+class InstantiableParams(Params, tree.Template, Generic[_T_co]):
     """Params of a class: `Instantiate` builds one.
 
     A class whose Params are annotated as
@@ -330,9 +330,9 @@ class InstantiableParams(Params, tree.Template, Generic[_T]):
     with `Self` of this module, is what type checkers and editors know `Instantiate` to return.
     """
 
-    cls: type[_T]
+    cls: type[_T_co]
 
-    def __init__(self, cls: type[_T]):
+    def __init__(self, cls: type[_T_co]):
         if not isinstance(cls, type):
             raise ConfigError(f'InstantiableParams are of a class, got {cls!r}.')
         super().__init__()
@@ -343,7 +343,7 @@ class InstantiableParams(Params, tree.Template, Generic[_T]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def Instantiate(self, **kwargs: Any) -> _T:
+    def Instantiate(self, **kwargs: Any) -> _T_co:
         """cls(frozen copy of these Params, **kwargs).
 
         Raises:
@@ -359,7 +359,7 @@ class InstantiableParams(Params, tree.Template, Generic[_T]):
         check = getattr(self.cls, 'Check', None)
         if check is not None:
             check(params)
-        build: Callable[..., _T] = self.cls
+        build: Callable[..., _T_co] = self.cls
         return build(params, **kwargs)
 
 

@@ -113,7 +113,9 @@ class Ensemble(Scorer):
         states = [scorer.Init() for scorer in self._scorers]
         return self._Joined(states)
 
-    def Step(self, ids, position, state):
+    def Step(
+        self, ids: tf.Tensor, position: tf.Tensor, state: NestedMap
+    ) -> tuple[tf.Tensor, NestedMap, Optional[tf.Tensor]]:
         log_probs, states, attentions = [], [], []
         for i, scorer in enumerate(self._scorers):
             own = NestedMap(cache=state.cache[f'scorer_{i}'], source=state.source[f'scorer_{i}'])

@@ -62,7 +62,7 @@ def Import(modules: Sequence[str]) -> None:
             raise hyperparams.ConfigError(f'--import={name}: {error}.') from None
 
 
-def Experiment(model: str, source: Source) -> type:
+def Experiment(model: str, source: Source) -> type[Any]:
     """The experiment, with all that its params may name imported and the data folder set."""
     Import(source.imports)
     if source.data_dir is not None:
@@ -103,7 +103,7 @@ def ForTrainer(
     return TrainerParams(params, inputs, chosen)
 
 
-def ForScoring(cls: type, dataset: str, source: Source, run: rundir.RunDir) -> Any:
+def ForScoring(cls: type[Any], dataset: str, source: Source, run: rundir.RunDir) -> Any:
     """The root Params of an evaler or decoder: the task of the run, the input of the dataset.
 
     Params of the task that are free in a run (those of the search, say) may be changed by the

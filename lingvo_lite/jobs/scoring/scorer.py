@@ -44,7 +44,7 @@ class Job(NamedTuple):
 
 
 def Run(
-    make_pass: Callable[..., Any],
+    make_pass: type[Any],
     model: str,
     logdir: str,
     dataset: str,

@@ -25,7 +25,7 @@ class Report(NamedTuple):
     table: str  # all of it, for the log
 
 
-def Load(train: Any, variables: Mapping[str, tf.Variable]) -> Report:
+def Load(train: hyperparams.Params, variables: Mapping[str, tf.Variable]) -> Report:
     r"""Loads variables from a checkpoint, strictly: what is not loaded has to be asked for.
 
     Nothing is assigned unless all fits. Moving averages are taken where the checkpoint has them.
@@ -67,7 +67,7 @@ def Load(train: Any, variables: Mapping[str, tf.Variable]) -> Report:
     return report
 
 
-def _CheckRules(p: Any) -> None:
+def _CheckRules(p: hyperparams.Params) -> None:
     rules, may_miss = 'init_from_rules', 'init_from_missing_ok'
     for i, rule in enumerate(p.init_from_rules):
         if not isinstance(rule, (list, tuple)) or len(rule) != 2:
@@ -85,7 +85,7 @@ def _CheckRules(p: Any) -> None:
         _CheckRegex(p, f'{may_miss}[{i}]', may_miss, pattern)
 
 
-def _CheckRegex(p: Any, where: str, key: str, pattern: Any) -> re.Pattern[str]:
+def _CheckRegex(p: hyperparams.Params, where: str, key: str, pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:
@@ -94,7 +94,9 @@ def _CheckRegex(p: Any, where: str, key: str, pattern: Any) -> re.Pattern[str]:
         ) from None
 
 
-def _Sources(p: Any, paths: list[str], contents: Mapping[str, tensors.Entry]) -> dict[str, str]:
+def _Sources(
+    p: hyperparams.Params, paths: list[str], contents: Mapping[str, tensors.Entry]
+) -> dict[str, str]:
     """{variable: name in the checkpoint, or '' if it keeps its initial value}."""
     unmatched = set(range(len(p.init_from_rules)))
     sources = {}
@@ -119,7 +121,7 @@ def _Sources(p: Any, paths: list[str], contents: Mapping[str, tensors.Entry]) ->
 
 
 def _Plan(
-    p: Any,
+    p: hyperparams.Params,
     prefix: str,
     variables: Mapping[str, tf.Variable],
     sources: Mapping[str, str],
@@ -169,7 +171,7 @@ def _Plan(
     return Report(loaded, kept, unused, table)
 
 
-def _MayMiss(p: Any, path: str) -> bool:
+def _MayMiss(p: hyperparams.Params, path: str) -> bool:
     return any(re.fullmatch(pattern, path) for pattern in p.init_from_missing_ok)
 
 
