@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, mixture_order, order, pipeline
 
 
@@ -20,7 +21,7 @@ class MixedInput(pipeline.BaseInput):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = hyperparams.InstantiableParams(cls)
         p.Define(
@@ -87,7 +88,7 @@ class MixedInput(pipeline.BaseInput):
         which = self._Which(index)
         return self.inputs[which].Strings(index - int(self._first[which]))
 
-    def _MakeOrder(self, train: bool) -> pipeline.AnyOrder:
+    def _MakeOrder(self, train: bool, num_samples: int = 0) -> pipeline.AnyOrder:
         if not train:
             raise ValueError('a MixedInput is for training only. Evaluate its inputs one by one.')
         orders = [inner.Order(True) for inner in self.inputs]

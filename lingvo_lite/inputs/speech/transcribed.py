@@ -26,6 +26,7 @@ import numpy as np
 from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, order, source
 from lingvo_lite.inputs.speech import files, perturbation, utterances, waveform_input
 from lingvo_lite.inputs.text import token_table, tokenizers
@@ -44,7 +45,7 @@ class SpeechInput(waveform_input.WaveformInput):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define(

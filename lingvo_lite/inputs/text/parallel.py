@@ -24,6 +24,7 @@ import numpy as np
 from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, order, pipeline, source
 from lingvo_lite.inputs.text import pairs, token_table, tokenizers
 
@@ -40,7 +41,7 @@ class _TextInput(pipeline.BaseInput):
     _keeps_counts = True  # in the cache folder
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define(
@@ -250,7 +251,7 @@ class ParallelTextInput(_TextInput):
     side_names = pairs.LENGTH_NAMES
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('source_file', '', 'Line file, plain or .gz, relative to the data folder.')
@@ -312,7 +313,7 @@ class SourceTextInput(_TextInput):
     _keeps_counts = False  # the text of a user is not kept behind his back
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('source_file', '', "Path of a line file, plain or .gz; '-' is standard input.")
@@ -320,8 +321,8 @@ class SourceTextInput(_TextInput):
 
     @classmethod
     def FromParallel(
-        cls, parallel: hyperparams.InstantiableParams, source_file: str
-    ) -> hyperparams.InstantiableParams:
+        cls, parallel: hyperparams.Params, source_file: str
+    ) -> hyperparams.InstantiableParams[Self]:
         """Params that read `source_file` as an input of `parallel` Params reads its source."""
         return pipeline.ParamsLike(cls, parallel, source_file=source_file)
 

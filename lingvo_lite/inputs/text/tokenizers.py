@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from absl import logging
 
 from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, source
 
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
@@ -44,7 +45,7 @@ class BaseTokenizer:
     samples = False
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         return hyperparams.InstantiableParams(cls)
 
@@ -116,7 +117,7 @@ class CharacterTokenizer(BaseTokenizer):
     """Unicode characters: those listed, or those that occur in some files, by code point."""
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('characters', '', 'The characters that get an id. Empty: those of train_files.')
@@ -176,7 +177,7 @@ class WordTokenizer(BaseTokenizer):
     """Words of a small vocabulary: what stands between white space, in the order listed."""
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('words', [], 'The words that get an id.')
@@ -221,7 +222,7 @@ class SentencePieceTokenizer(BaseTokenizer):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('vocab_size', hyperparams.REQUIRED, 'Number of ids, with 4 special ones.', int)
