@@ -121,7 +121,7 @@ class BaseTask(base.BaseLayer):
         raise NotImplementedError(f'{type(self).__name__}.PostProcessDecodeOut')
 
 
-def DefineTokens(p: Any, vocabulary: bool = True) -> None:
+def DefineTokens(p: hyperparams.Params, vocabulary: bool = True) -> None:
     """Defines what a task that writes tokens knows of them: vocab_size, bos_id, eos_id.
 
     Args:

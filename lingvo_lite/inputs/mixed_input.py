@@ -33,7 +33,7 @@ class MixedInput(pipeline.BaseInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         if not p.inputs or len(p.weights) != len(p.inputs):
             raise hyperparams.Fail(
@@ -42,7 +42,7 @@ class MixedInput(pipeline.BaseInput):
         if not all(isinstance(w, (int, float)) and w > 0 for w in p.weights):
             raise hyperparams.Fail(p, f'weights must be above 0, got {list(p.weights)}.', 'weights')
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self.inputs = [inner.Instantiate() for inner in params.inputs]
         self.side_names = self.inputs[0].side_names

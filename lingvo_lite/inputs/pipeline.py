@@ -114,7 +114,7 @@ class BaseInput:
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         if p.tokens_per_batch is None and p.batch_size is None:
             raise hyperparams.Fail(p, 'set tokens_per_batch, batch_size, or both.')
@@ -136,7 +136,7 @@ class BaseInput:
                 'bucket_upper_bound',
             )
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
         self._orders: dict[bool, AnyOrder] = {}
         self._bad: Optional[source.BadRecords] = None
@@ -487,7 +487,7 @@ class _Maker:
         return parts, bad
 
 
-def BatchLimits(params: hyperparams.InstantiableParams) -> dict[str, int]:
+def BatchLimits(params: hyperparams.Params) -> dict[str, int]:
     """{key below `params`: value} of what limits a batch of an input, or of each in a mixture."""
     if 'inputs' in params:
         return {

@@ -61,7 +61,7 @@ class CtcSearch:
         return p
 
     @classmethod
-    def Check(cls, params: hyperparams.InstantiableParams) -> None:
+    def Check(cls, params: hyperparams.Params) -> None:
         """Raises ConfigError where a value is out of its range or values do not fit together."""
         p = params
         hyperparams.Require(p, p.beam_size >= 1, 'beam_size', 'at least 1')
@@ -81,7 +81,7 @@ class CtcSearch:
             f'at most beam_size={p.beam_size}',
         )
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
 
     def Decode(

@@ -61,7 +61,7 @@ class LmFusion:
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if a weight is negative."""
         for key in ('lm_weight', 'word_bonus'):
             if p.Get(key) < 0:
@@ -69,7 +69,7 @@ class LmFusion:
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str] = os.path.abspath,
     ):
@@ -102,7 +102,7 @@ class LmFusion:
         return scorer if self.lm is None else fusion.Fusion(scorer, self.lm)
 
 
-def adds(p: hyperparams.InstantiableParams) -> bool:
+def adds(p: hyperparams.Params) -> bool:
     """Whether what these Params of LmFusion describe adds anything to a score."""
     return bool((p.lm is not None and p.lm_weight) or p.word_bonus)
 
@@ -140,7 +140,7 @@ class RunLanguageModel(fusion.LanguageModel):
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str],
     ):

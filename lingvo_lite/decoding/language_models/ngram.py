@@ -44,7 +44,7 @@ class _NGram(fusion.LanguageModel):
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str],
     ):
@@ -75,7 +75,7 @@ class TokenNGram(_NGram):
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str],
     ):
@@ -131,7 +131,7 @@ class WordNGram(_NGram):
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str],
     ):

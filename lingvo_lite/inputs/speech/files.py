@@ -46,9 +46,7 @@ class SpeechFilesInput(waveform_input.WaveformInput):
         """Params that read `source_file` as an input of `parallel` Params reads its audio."""
         return pipeline.ParamsLike(cls, parallel, source_file=source_file)
 
-    def __init__(
-        self, params: hyperparams.InstantiableParams, lines: Optional[source.Source] = None
-    ):
+    def __init__(self, params: hyperparams.Params, lines: Optional[source.Source] = None):
         """Reads the heads of the files.
 
         Raises:

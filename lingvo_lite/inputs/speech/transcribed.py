@@ -96,7 +96,7 @@ class SpeechInput(waveform_input.WaveformInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
         cls._CheckFiles(p)
@@ -116,13 +116,13 @@ class SpeechInput(waveform_input.WaveformInput):
             )
 
     @classmethod
-    def _CheckFiles(cls, p: hyperparams.InstantiableParams) -> None:
+    def _CheckFiles(cls, p: hyperparams.Params) -> None:
         if bool(p.file_pattern) == bool(p.manifest):
             raise hyperparams.Fail(p, 'set either file_pattern or manifest.')
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         held: Optional[utterances.Utterances] = None,
     ):
         """Opens the files, unless the utterances are given."""
@@ -132,7 +132,7 @@ class SpeechInput(waveform_input.WaveformInput):
         self._tokens: Optional[np.ndarray] = None
 
     @staticmethod
-    def _Open(p: hyperparams.InstantiableParams) -> utterances.Utterances:
+    def _Open(p: hyperparams.Params) -> utterances.Utterances:
         if p.file_pattern:
             paths = source.FindDataFiles(p.file_pattern, p.prepared_by)
             return utterances.RecordUtterances(paths)

@@ -47,7 +47,7 @@ class WaveformInput(pipeline.BaseInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
         if p.sample_rate < FRAMES_A_SECOND or p.sample_rate % FRAMES_A_SECOND:
@@ -57,7 +57,7 @@ class WaveformInput(pipeline.BaseInput):
                 'sample_rate',
             )
 
-    def __init__(self, params: hyperparams.InstantiableParams, held: utterances.Utterances):
+    def __init__(self, params: hyperparams.Params, held: utterances.Utterances):
         """Counts the utterances without audio as bad records.
 
         Raises:

@@ -59,7 +59,7 @@ class _TextInput(pipeline.BaseInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
         for key in ('source_max_length', 'target_max_length'):
@@ -68,7 +68,7 @@ class _TextInput(pipeline.BaseInput):
                     p, f'{key} must be at least 2 (a token and </s>), got {p.Get(key)}.', key
                 )
 
-    def __init__(self, params: hyperparams.InstantiableParams, texts: source.Source):
+    def __init__(self, params: hyperparams.Params, texts: source.Source):
         super().__init__(params)
         self.tokenizer: tokenizers.BaseTokenizer = params.tokenizer.Instantiate()
         self._texts = texts
@@ -271,7 +271,7 @@ class ParallelTextInput(_TextInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
         if bool(p.source_file) != bool(p.target_file) or bool(p.source_file) == bool(
@@ -281,7 +281,7 @@ class ParallelTextInput(_TextInput):
                 p, 'set source_file and target_file, or instead of them file_pattern.'
             )
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         if params.file_pattern:
             paths = source.FindDataFiles(params.file_pattern, params.prepared_by)
             super().__init__(params, pairs.RecordPairs(paths))
@@ -326,9 +326,7 @@ class SourceTextInput(_TextInput):
         """Params that read `source_file` as an input of `parallel` Params reads its source."""
         return pipeline.ParamsLike(cls, parallel, source_file=source_file)
 
-    def __init__(
-        self, params: hyperparams.InstantiableParams, lines: Optional[source.Source] = None
-    ):
+    def __init__(self, params: hyperparams.Params, lines: Optional[source.Source] = None):
         """Opens the file, unless `lines` are given.
 
         Raises:

@@ -49,7 +49,7 @@ class BaseTokenizer:
         """Params of this class."""
         return hyperparams.InstantiableParams(cls)
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
 
     def Encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -129,12 +129,12 @@ class CharacterTokenizer(BaseTokenizer):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError unless exactly one of characters and train_files is set."""
         if bool(p.characters) == bool(p.train_files):
             raise hyperparams.Fail(p, 'set either characters or train_files.')
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._characters = sorted(set(params.characters)) or self._Collected()
         self._ids = {c: i for i, c in enumerate(self._characters, NUM_SPECIAL)}
@@ -184,7 +184,7 @@ class WordTokenizer(BaseTokenizer):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if there is no word, or one is given twice or is none."""
         if not p.words or len(set(p.words)) < len(p.words):
             raise hyperparams.Fail(p, f'words={p.words} must be words, each once.', 'words')
@@ -192,7 +192,7 @@ class WordTokenizer(BaseTokenizer):
             if word.split() != [word]:
                 raise hyperparams.Fail(p, f'words: {word!r} is not one word.', 'words')
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._ids = {word: i for i, word in enumerate(params.words, NUM_SPECIAL)}
         self.vocab_size = NUM_SPECIAL + len(params.words)
@@ -245,7 +245,7 @@ class SentencePieceTokenizer(BaseTokenizer):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         if bool(p.model_file) == bool(p.train_files):
             raise hyperparams.Fail(p, 'set either model_file or train_files.')
@@ -254,7 +254,7 @@ class SentencePieceTokenizer(BaseTokenizer):
                 p, f'sampling_alpha must be from 0 to 1, got {p.sampling_alpha}.', 'sampling_alpha'
             )
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         import sentencepiece
 
         super().__init__(params)
