@@ -15,3 +15,5 @@ from . import (
 )
 from .hyperparams import REQUIRED as REQUIRED
 from .nested_map import NestedMap as NestedMap
+
+__version__: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 from lingvo_lite import hyperparams, registry, task
 from lingvo_lite.inputs import pipeline
@@ -18,15 +17,15 @@ class BaseExperiment:
     the Params of an input. `Train` is what the trainer reads.
     """
 
-    def Task(self) -> Any:
+    def Task(self) -> hyperparams.InstantiableParams[task.BaseTask]:
         """Params of the task."""
         raise NotImplementedError(f'{type(self).__name__}.Task')
 
-    def Train(self) -> Any:
+    def Train(self) -> hyperparams.InstantiableParams[pipeline.BaseInput]:
         """Params of the training input."""
         raise NotImplementedError(f'{type(self).__name__}.Train')
 
-    def Tiny(self) -> Any:
+    def Tiny(self) -> hyperparams.InstantiableParams[task.BaseTask]:
         """`Task()` with only dimensions, depths and vocabulary made small, for tests."""
         raise NotImplementedError(f'{type(self).__name__}.Tiny')
 
@@ -37,7 +36,7 @@ class BaseExperiment:
         return sorted(n for n, _ in methods if n[0].isupper() and n not in _NOT_DATASETS)
 
     @classmethod
-    def Dataset(cls, name: str) -> Any:
+    def Dataset(cls, name: str) -> hyperparams.InstantiableParams[pipeline.BaseInput]:
         """Params of a dataset, by its name in any case: 'Dev' or 'dev'.
 
         Raises:
@@ -51,7 +50,7 @@ class BaseExperiment:
         )
 
 
-def RunParams(cls: type, dataset: str) -> Any:
+def RunParams(cls: type[BaseExperiment], dataset: str) -> hyperparams.Params:
     """The Params of a job: `model`, `task` and `input`, the latter of the named dataset."""
     p = EmptyRunParams().SetLabel(registry.Name(cls))
     p.model = registry.Name(cls)
@@ -60,7 +59,7 @@ def RunParams(cls: type, dataset: str) -> Any:
     return p
 
 
-def EmptyRunParams() -> Any:
+def EmptyRunParams() -> hyperparams.Params:
     """The root of every job's Params, to be filled from text or by `RunParams`."""
     p = hyperparams.Params()
     p.Define('model', '', "The experiment's name.")

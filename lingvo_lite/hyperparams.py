@@ -8,100 +8,58 @@
 Every mistake (unknown key, wrong type, missing value, wrong choice) is a `ConfigError` that names
 the full dotted path, what was expected, and where the value was set. Whatever can be set can be
 written as text and read back: see `literals`.
+
+The parts are in configuration/: `tree` is the tree itself, `lookup` finds what a dotted path
+names, `checks` says which values a param takes, `text_form` is the text, `errors` are the errors.
+What users need of them is named here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import difflib
-import enum
-import functools
-import inspect
 import keyword
-import os
-import re
-import sys
 from collections.abc import Iterator
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar
 
 from lingvo_lite import literals
+from lingvo_lite.configuration import checks, lookup, text_form, tree
+from lingvo_lite.configuration.errors import (
+    Caller,
+    ConfigError,
+    FrozenError,
+    ParamTypeError,
+    SetAt,
+    ShownFile,
+    UnknownParamError,
+)
+from lingvo_lite.configuration.tree import REQUIRED
 
-_LINE = re.compile(rf'\s*({literals.PATH.pattern})\s*:(.*)')
-_PLAIN = (bool, int, float, str, list, tuple, dict)
+if TYPE_CHECKING:
+    from typing_extensions import Self
+else:
+    Self = Any  # It stands in annotations only, which nothing reads at run time.
+
+__all__ = [
+    'REQUIRED',
+    'ConfigError',
+    'Fail',
+    'FrozenError',
+    'InstantiableParams',
+    'ParamTypeError',
+    'Params',
+    'Require',
+    'Self',
+    'SetAt',
+    'ShownFile',
+    'UnknownParamError',
+]
+
 _TYPE = type  # Define has an argument of that name
+_T_co = TypeVar('_T_co', covariant=True)
 
 
-class ConfigError(ValueError):
-    """A mistake in a configuration. The message is one line that a user can act on."""
-
-
-class UnknownParamError(ConfigError, AttributeError):
-    """A key that the node does not define."""
-
-
-class ParamTypeError(ConfigError, TypeError):
-    """A value of the wrong type."""
-
-
-class FrozenError(ConfigError, TypeError):
-    """A change to frozen Params, such as those that something was built from."""
-
-
-class _Required:
-    """The default of a param that has to be set before anything is built."""
-
-    def __repr__(self) -> str:
-        return 'REQUIRED'
-
-    def __reduce__(self) -> str:
-        return 'REQUIRED'  # Copies and pickles are the same object.
-
-
-REQUIRED = _Required()
-
-
-class _Param:
-    """One named value with what is known about it."""
-
-    value: Any = None
-
-    def __init__(
-        self,
-        default: Any,
-        description: str,
-        type: type,
-        choices: Optional[tuple[Any, ...]],
-        bound: Optional[type],
-        resume: str,
-        source: str,
-    ):
-        self.default = default
-        self.description = description
-        self.type = type
-        self.choices = choices
-        self.bound = bound
-        self.resume = resume
-        self.source = source
-
-    def Copy(self, owner: Params, name: str) -> _Param:
-        result = copy.copy(self)
-        result.value = _Adopt(self.value, owner, name)
-        return result
-
-
-class Params:
+class Params(tree.Node):
     """A node of the tree. See the module's docstring."""
-
-    _params: dict[str, _Param]
-    _frozen: bool
-    _parent: Optional[Params]  # None at the root.
-    _key: str  # Name in the parent, with index: 'layers[0]'.
-    _label: str  # At the root: the name of the whole, such as 'mt.WmtEnDe', ...
-    _at: str  # ... and where in the whole this stood when it was copied.
-
-    def __init__(self) -> None:
-        self.__dict__.update(_params={}, _frozen=False, _parent=None, _key='', _label='', _at='')
 
     # Defining.
 
@@ -147,29 +105,30 @@ class Params:
             raise FrozenError(f'{where} cannot be defined: the Params are frozen.')
         if type is None and (default is None or default is REQUIRED):
             raise ConfigError(f'{where}: a default of {default} needs type=.')
-        kind = _KindOf(default) if type is None else _Kind(type, where)
-        if kind is Params and bound is None and isinstance(default, InstantiableParams):
-            bound = _RootWithParams(default.cls)
-        plain = isinstance(default, Params) and kind is Params
-        if kind in (_TYPE, Params) and bound is None and not plain:
+        kind = checks.KindOf(default) if type is None else checks.Kind(type, where)
+        of_nodes = kind is tree.Node
+        if of_nodes and bound is None and isinstance(default, InstantiableParams):
+            bound = checks.RootWithParams(default.cls)
+        plain = of_nodes and tree.IsPlain(default)
+        if (of_nodes or kind is _TYPE) and bound is None and not plain:
             raise ConfigError(f'{where}: a param that holds a class or its Params needs bound=.')
-        param = _Param(default, description.strip(), kind, None, bound, resume, _Caller())
+        param = tree.Param(default, description.strip(), kind, None, bound, resume, source=Caller())
         if choices is not None:
             if isinstance(choices, str):
                 raise ConfigError(f'{where}: choices is a list of values, got {choices!r}.')
-            param.choices = tuple(self._Checked(name, param, choice) for choice in choices)
-        param.value = self._Checked(name, param, default)
-        param.default = _FrozenCopy(param.value)
+            param.choices = tuple(checks.Kept(self, name, param, choice) for choice in choices)
+        param.value = checks.Kept(self, name, param, default)
+        param.default = tree.FrozenCopy(param.value)
         self._params[name] = param
 
-    def Delete(self, *paths: str) -> Params:
+    def Delete(self, *paths: str) -> Self:
         """Removes params, as a subclass does with what it inherits but cannot use."""
         for path in paths:
-            node, name, _ = self._Locate(path, whole=True)
+            node, name, _ = lookup.Locate(self, path, whole=True)
             if node._frozen:
                 raise FrozenError(f'{node.Path(name)} cannot be deleted: the Params are frozen.')
         for path in paths:
-            node, name, _ = self._Locate(path, whole=True)
+            node, name, _ = lookup.Locate(self, path, whole=True)
             del node._params[name]
         return self
 
@@ -178,21 +137,21 @@ class Params:
     def __getattr__(self, name: str) -> Any:
         if name.startswith('_'):
             raise AttributeError(name)
-        return self._Find(name).value
+        return lookup.Find(self, name).value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._SetOne(name, value, _Caller())
+        self._SetOne(name, value, Caller())
 
     def __delattr__(self, name: str) -> None:
         raise ConfigError(f'Use Delete({name!r}).')
 
-    def Set(self, **values: Any) -> Any:
+    def Set(self, **values: Any) -> Self:
         """Sets several params at once, all or none; keys may be dotted: Set(**{'a.b': 1}).
 
         Raises:
           ConfigError: on the first value that does not fit; nothing is set then.
         """
-        self.SetFrom(list(values.items()), _Caller())
+        self.SetFrom(list(values.items()), Caller())
         return self
 
     def SetFrom(self, values: list[tuple[str, Any]], source: str) -> None:
@@ -204,7 +163,8 @@ class Params:
     @contextlib.contextmanager
     def Atomic(self) -> Iterator[None]:
         """Undoes every value set inside if an error leaves the block."""
-        before = [(param, param.value, param.source) for param in self._Everything()]
+        every = tree.AllParams(self)
+        before = [(param, param.value, param.source) for param in every]
         try:
             yield
         except BaseException:
@@ -214,17 +174,7 @@ class Params:
 
     def Get(self, path: str) -> Any:
         """The value at a path such as 'encoder.layers[0].dim'."""
-        node, name, indices = self._Locate(path)
-        return node._At(name, indices)
-
-    def GetKeys(self) -> list[str]:
-        """The names at this node, sorted."""
-        return sorted(self._params)
-
-    def IterParams(self) -> Iterator[tuple[str, Any]]:
-        """(name, value) of this node, sorted by name."""
-        for name in self.GetKeys():
-            yield name, self._params[name].value
+        return lookup.Get(self, path)
 
     def __contains__(self, name: str) -> bool:
         return name in self._params
@@ -255,63 +205,31 @@ class Params:
     def __deepcopy__(self, memo: Any) -> Any:
         return self.Copy()
 
-    def Copy(self) -> Any:
-        """A deep copy that can be changed, even if this is frozen; it keeps its path in errors."""
-        result = self._Empty()
-        label, at = self._Place()
-        result.__dict__.update(_label=label, _at=at)
-        for name, param in self._params.items():
-            result._params[name] = param.Copy(result, name)
-        return result
-
-    def Freeze(self) -> Any:
-        """Makes this and all Params below it refuse every change."""
-        self.__dict__['_frozen'] = True
-        for _, value in self.IterParams():
-            for _, nested in _NestedParams('', value):
-                nested.Freeze()
-        return self
-
-    def IsFrozen(self) -> bool:
-        """Whether `Freeze` was called."""
-        return self._frozen
-
-    def SetLabel(self, label: str) -> Any:
-        """Names the root of this tree in error messages, e.g. 'mt.WmtEnDe'."""
-        self.__dict__.update(_label=label, _at='')
-        return self
-
     # Asking.
-
-    def Path(self, key: str = '') -> str:
-        """Dotted path of this node, or of `key` in it, as error messages write it."""
-        label, at = self._Place()
-        path = '.'.join(part for part in (at, key) if part)
-        return f'{label}: {path}' if label and path else label or path
 
     def Why(self, path: str) -> str:
         """Value, description and the place that set it, for the param at `path`."""
-        node, name, indices = self._Locate(path)
-        param = node._Find(name)
-        text = _Text(node._At(name, indices))
+        param = lookup.ParamAt(self, path)
+        text = text_form.Text(lookup.Get(self, path))
         return f'{path} : {text}\n  {param.description}\n  set at {param.source}'
 
     def Source(self, path: str) -> str:
         """'file:line' of what last set the param at `path`."""
-        return self._ParamAt(path).source
+        return lookup.ParamAt(self, path).source
 
     def Description(self, path: str) -> str:
         """The description of the param at `path`."""
-        return self._ParamAt(path).description
+        return lookup.ParamAt(self, path).description
 
     def Type(self, path: str) -> type:
         """The declared type of the param at `path`, as a whole."""
-        node, name, _ = self._Locate(path, whole=True)
-        return node._Find(name).type
+        node, name, _ = lookup.Locate(self, path, whole=True)
+        kind = lookup.Find(node, name).kind
+        return Params if kind is tree.Node else kind
 
     def Default(self, path: str) -> Any:
         """The default of the param at `path`, Params frozen; REQUIRED where it has none."""
-        return self._ParamAt(path).default
+        return lookup.ParamAt(self, path).default
 
     def ResumeKind(self, path: str) -> str:
         """'free' if the param at `path`, or one above it, may change when a run goes on.
@@ -329,7 +247,7 @@ class Params:
                 return 'fixed'
             if param.resume == 'free':
                 return 'free'
-            node = _Index(param.value, indices)
+            node = tree.Item(param.value, indices)
         return 'fixed'
 
     def Missing(self) -> list[tuple[str, str]]:
@@ -340,23 +258,23 @@ class Params:
         missing = []
         for name, value in self.IterParams():
             if value is REQUIRED:
-                missing.append((name, self._params[name].type.__name__))
+                missing.append((name, checks.KindName(self._params[name].kind)))
             elif isinstance(value, Params) and not isinstance(value, InstantiableParams):
                 missing += [(f'{name}.{below}', kind) for below, kind in value.Missing()]
         return missing
 
     def Visit(self, visit: Callable[[str, Any], None]) -> None:
         """Calls visit(path, value) for each line of `ToText`, in its order."""
-        for path, value in self._Lines():
+        for path, value in tree.Lines(self):
             visit(path, value)
 
     # Text.
 
     def ToText(self) -> str:
         """One 'key : value' line a leaf, sorted by key; `FromText` reads it back."""
-        return ''.join(f'{path} : {_Text(value)}\n' for path, value in self._Lines())
+        return text_form.Write(self)
 
-    def FromText(self, text: str, source: str = 'text') -> Any:
+    def FromText(self, text: str, source: str = 'text') -> Self:
         """Sets what the text says, all or nothing; what it does not mention stays.
 
         Outer lines are applied before inner ones, whatever their order, so that a line that swaps
@@ -369,26 +287,8 @@ class Params:
         Raises:
           ConfigError: with source and line, on anything that cannot be read or does not fit.
         """
-        entries: dict[literals.Path, tuple[str, Any, str]] = {}
-        for number, line in enumerate(text.split('\n'), 1):
-            if not line.strip() or line.lstrip().startswith('#'):
-                continue
-            where = f'{source}:{number}'
-            match = _LINE.fullmatch(line)
-            if not match:
-                shown = literals.Shown(line.strip())
-                raise ConfigError(f'{where}: {shown} is not in the form key : value.')
-            key, written = match[1], match[2].strip()
-            try:
-                parts = literals.SplitPath(key)
-                value = REQUIRED if written == 'REQUIRED' else literals.Parse(written)
-            except literals.LiteralError as error:
-                raise ConfigError(f'{self.Path(key)}: {error}. {SetAt(where)}') from None
-            if parts in entries:
-                raise ConfigError(f'{where}: {key} was already given at {entries[parts][2]}.')
-            entries[parts] = (key, value, where)
         with self.Atomic():
-            for _, (key, value, where) in sorted(entries.items(), key=lambda e: len(e[0])):
+            for key, value, where in text_form.Read(self, text, source):
                 self._SetOne(key, value, where)
         return self
 
@@ -398,161 +298,52 @@ class Params:
         '- key : value' stands only here, '+ key : value' only in `other`, and
         'key : mine -> theirs' in both.
         """
-        mine = {path: _Text(value) for path, value in self._Lines()}
-        theirs = {path: _Text(value) for path, value in other._Lines()}
-        lines = []
-        for key in sorted({*mine, *theirs}):
-            if key not in theirs:
-                lines.append(f'- {key} : {mine[key]}')
-            elif key not in mine:
-                lines.append(f'+ {key} : {theirs[key]}')
-            elif mine[key] != theirs[key]:
-                lines.append(f'{key} : {mine[key]} -> {theirs[key]}')
-        return '\n'.join(lines)
+        return text_form.Diff(self, other)
 
     # Inside.
 
-    def _Empty(self) -> Any:
-        return Params()
-
-    def _Place(self) -> tuple[str, str]:
-        """(name of the whole, dotted path in it)."""
-        keys = []
-        node = self
-        while node._parent is not None:
-            keys.append(node._key)
-            node = node._parent
-        return node._label, '.'.join(part for part in (node._at, *reversed(keys)) if part)
-
-    def _Find(self, name: str) -> _Param:
-        if name in self._params:
-            return self._params[name]
-        near = difflib.get_close_matches(name, self._params, n=3, cutoff=0.6)
-        node = self.Path()
-        what = f'{node} has' if node else 'These Params have'
-        if near:
-            hint = 'Did you mean ' + ' or '.join(repr(n) for n in near) + '?'
-        else:
-            hint = f'It has: {", ".join(self.GetKeys()) or "none"}.'
-        raise UnknownParamError(f'{what} no param {name!r}. {hint}')
-
-    def _At(self, name: str, indices: tuple[Any, ...]) -> Any:
-        value = _Index(self._Find(name).value, indices, missing=_Required)
-        if value is _Required:
-            path = self.Path(name) + ''.join(f'[{index!r}]' for index in indices)
-            raise UnknownParamError(f'There is no {path}.')
-        return value
-
-    def _Locate(self, path: str, whole: bool = False) -> tuple[Params, str, tuple[Any, ...]]:
-        """The node that holds the last part of the path, the name of that part, and its indices.
-
-        Args:
-          path: dotted path.
-          whole: whether the last part must have no indices.
-
-        Raises:
-          UnknownParamError: if there is no such param.
-        """
-        try:
-            parts = literals.SplitPath(path)
-        except literals.LiteralError as error:
-            raise UnknownParamError(f'{error}.') from None
-        node = self
-        for name, indices in parts[:-1]:
-            value = node._At(name, indices)
-            if not isinstance(value, Params):
-                raise UnknownParamError(
-                    f'{node.Path(name)} is {_Text(value)}, so there is no {path!r} below it.'
-                )
-            node = value
-        name, indices = parts[-1]
-        node._Find(name)
-        if whole and indices:
-            raise ConfigError(f'{node.Path(name)}: set the whole container instead of an item.')
-        return node, name, indices
-
-    def _ParamAt(self, path: str) -> _Param:
-        node, name, _ = self._Locate(path)
-        return node._Find(name)
-
     def _SetOne(self, path: str, value: Any, source: str) -> None:
         try:
-            node, name, _ = self._Locate(path, whole=True)
-            param = node._Find(name)
+            node, name, _ = lookup.Locate(self, path, whole=True)
+            param = lookup.Find(node, name)
             if node._frozen:
                 raise FrozenError(
                     f'{node.Path(name)} cannot be set: these Params are frozen. Change a Copy().'
                 )
-            checked = node._Checked(name, param, value)
+            kept = checks.Kept(node, name, param, value)
         except UnknownParamError as error:
             raise UnknownParamError(f'{error} (from {source})') from None
         except ConfigError as error:
             raise type(error)(f'{error} {SetAt(source)}') from None
-        param.value = checked
+        param.value = kept
         param.source = source
 
-    def _Checked(self, name: str, param: _Param, value: Any) -> Any:
-        """The value as it is kept, or a ConfigError."""
-        where = self.Path(name)
-        if value is REQUIRED:
-            if param.default is not REQUIRED:
-                raise ParamTypeError(f'{where} has a default; only a param without is REQUIRED.')
-            return REQUIRED
-        if value is None and (param.default is None or param.type is object):
-            return None
-        try:
-            kept = literals.Normalize(value, param.bound, functools.partial(_Template, param))
-        except literals.LiteralError as error:
-            raise ParamTypeError(f'{where}: {error}.') from None
-        kept = _Coerce(kept, param.type)
-        if not _Fits(kept, param.type):
-            got = 'None' if value is None else f'{_Text(kept)} ({type(value).__name__})'
-            hint = _Hint(param.type, value)
-            raise ParamTypeError(f'{where} expects {param.type.__name__}, got {got}.{hint}')
-        if param.choices is not None and kept not in param.choices:
-            known = ', '.join(_Text(choice) for choice in param.choices)
-            raise ConfigError(f'{where} is one of {known}; got {_Text(kept)}.')
-        return _Adopt(kept, self, name)
 
-    def _Everything(self) -> Iterator[_Param]:
-        """All params of this node and of those below."""
-        for param in self._params.values():
-            yield param
-            for _, nested in _NestedParams('', param.value):
-                yield from nested._Everything()
+class InstantiableParams(Params, tree.Template, Generic[_T_co]):
+    """Params of a class: `Instantiate` builds one.
 
-    def _Lines(self) -> list[tuple[str, Any]]:
-        """(path, value) of each line of text. Params with a class are a line of their own."""
-        lines: list[tuple[str, Any]] = []
-        for name, param in self._params.items():
-            value = param.value
-            if not isinstance(value, Params) or isinstance(value, InstantiableParams):
-                lines.append((name, value))
-            for at, nested in _NestedParams(name, value):
-                lines += [(f'{at}.{path}', below) for path, below in nested._Lines()]
-        return sorted(lines, key=lambda line: line[0])
+    A class whose Params are annotated as
 
+        @classmethod
+        def Params(cls) -> hyperparams.InstantiableParams[Self]:
 
-class InstantiableParams(Params):
-    """Params of a class: `Instantiate` builds one."""
+    with `Self` of this module, is what type checkers and editors know `Instantiate` to return.
+    """
 
-    cls: type
+    cls: type[_T_co]
 
-    def __init__(self, cls: type):
+    def __init__(self, cls: type[_T_co]):
         if not isinstance(cls, type):
             raise ConfigError(f'InstantiableParams are of a class, got {cls!r}.')
         super().__init__()
         self.__dict__['cls'] = cls
 
-    def _Empty(self) -> Any:
-        return InstantiableParams(self.cls)
-
     def __eq__(self, other: Any) -> bool:
         return super().__eq__(other) and self.cls is other.cls
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
-    def Instantiate(self, **kwargs: Any) -> Any:
+    def Instantiate(self, **kwargs: Any) -> _T_co:
         """cls(frozen copy of these Params, **kwargs).
 
         Raises:
@@ -568,7 +359,8 @@ class InstantiableParams(Params):
         check = getattr(self.cls, 'Check', None)
         if check is not None:
             check(params)
-        return self.cls(params, **kwargs)
+        build: Callable[..., _T_co] = self.cls
+        return build(params, **kwargs)
 
 
 def Fail(params: Params, message: str, key: str = '') -> ConfigError:
@@ -588,193 +380,3 @@ def Require(params: Params, holds: bool, key: str, expected: str) -> None:
     """
     if not holds:
         raise Fail(params, f'{key}={params.Get(key)!r} must be {expected}.', key)
-
-
-def SetAt(source: str) -> str:
-    """The end of a message: what has set the value."""
-    return f'Set {"at" if re.search(r":[0-9]+$", source) else "by"} {source}.'
-
-
-@functools.cache
-def ShownFile(file: str) -> str:
-    """A file's name as messages write it: relative if it lies below the working directory."""
-    short = os.path.relpath(file) if os.path.isabs(file) else file
-    return file if short.startswith('..') else short
-
-
-def _Caller() -> str:
-    """file:line of the code outside this module that is at work."""
-    frame = sys._getframe(1)
-    own = frame.f_code.co_filename
-    while frame.f_back is not None and frame.f_code.co_filename == own:
-        frame = frame.f_back
-    return f'{ShownFile(frame.f_code.co_filename)}:{frame.f_lineno}'
-
-
-def _KindOf(value: Any) -> type:
-    """The declared type that a default stands for."""
-    if isinstance(value, enum.Enum) or literals.IsDType(value):
-        return type(value)
-    return next((k for k in (*_PLAIN, type, Params) if isinstance(value, k)), object)
-
-
-def _Kind(kind: Any, where: str) -> type:
-    """`kind` as it is kept, or a ConfigError if no value can have it."""
-    if isinstance(kind, type):
-        if issubclass(kind, enum.Enum) or kind is object or kind.__name__ == 'DType':
-            return kind
-        if issubclass(kind, Params):
-            return Params
-        if kind in (*_PLAIN, type):
-            return kind
-    known = ', '.join(k.__name__ for k in _PLAIN)
-    raise ConfigError(
-        f'{where}: type is {known}, an enum, DType, type, Params or object; got {kind!r}.'
-    )
-
-
-def _RootWithParams(cls: type) -> type:
-    """The base class that introduced `Params`."""
-    return [cls, *(base for base in cls.__mro__ if 'Params' in base.__dict__)][-1]
-
-
-def _Template(param: _Param, value: Any, at: tuple[Any, ...]) -> Any:
-    """What to keep for a value that is no plain literal, at these indices in the param's value."""
-    if isinstance(value, literals.ParamsPlaceholder):
-        cls = literals.CheckClass(literals.FindClass(value.name), param.bound)
-        old = _Index(param.value, at)
-        return old if isinstance(old, InstantiableParams) and old.cls is cls else _Make(cls)
-    if isinstance(value, InstantiableParams):
-        literals.CheckClass(value.cls, param.bound)
-        if not _HasParams(value.cls):
-            raise literals.LiteralError(f'{literals.ClassName(value.cls)} has no Params()')
-        return value
-    if isinstance(value, Params):
-        if at or not (param.type is object or param.type is Params):
-            raise literals.LiteralError('only Params of a class can stand here')
-        if isinstance(param.default, InstantiableParams) or param.bound is not None:
-            raise literals.LiteralError('Params of a class are wanted, these have none')
-        if not isinstance(param.default, Params) or not _SameKeys(param.default, value):
-            raise literals.LiteralError('Params without a class keep the keys of the default')
-        return value
-    raise literals.LiteralError(
-        f'a {type(value).__module__}.{type(value).__name__} cannot be written as text'
-    )
-
-
-def _HasParams(cls: type) -> bool:
-    return isinstance(inspect.getattr_static(cls, 'Params', None), classmethod)
-
-
-def _Make(cls: Any) -> InstantiableParams:
-    """cls.Params(), for a class that text names."""
-    name = literals.ClassName(cls)
-    if not _HasParams(cls):
-        raise literals.LiteralError(f'{name} has no Params()')
-    try:
-        made = cls.Params()
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise literals.LiteralError(f'{name}.Params() fails: {error!r}') from error
-    if not isinstance(made, InstantiableParams) or made.cls is not cls:
-        raise literals.LiteralError(f'{name}.Params() does not return InstantiableParams(cls)')
-    return made
-
-
-def _SameKeys(one: Any, other: Any) -> bool:
-    """Whether two Params are plain and, with what is plain below, define the same."""
-    if type(one) is not Params or type(other) is not Params:
-        return type(one) is not Params and type(other) is not Params
-    return one.GetKeys() == other.GetKeys() and all(
-        param.type is other._params[name].type and _SameKeys(param.value, other._params[name].value)
-        for name, param in one._params.items()
-    )
-
-
-def _Coerce(value: Any, kind: type) -> Any:
-    """float takes an int; list and tuple take each other."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is list and isinstance(value, tuple):
-        return literals.FixedList(value)
-    if kind is tuple and isinstance(value, list):
-        return tuple(value)
-    return value
-
-
-def _Fits(value: Any, kind: type) -> bool:
-    if kind is int and isinstance(value, bool):
-        return False
-    return isinstance(value, kind)
-
-
-def _Hint(kind: type, value: Any) -> str:
-    if kind is bool:
-        return ' Write True or False.'
-    if kind is Params and isinstance(value, type):
-        return f' Use {value.__name__}.Params().'
-    return ''
-
-
-def _Text(value: Any) -> str:
-    if value is REQUIRED:
-        return 'REQUIRED'
-    if isinstance(value, Params) and not isinstance(value, InstantiableParams):
-        return '{...}'
-    return literals.Format(value)
-
-
-def _Adopt(value: Any, owner: Params, key: str) -> Any:
-    """`value` with all Params in it standing under `owner`.`key`, and copied unless they do."""
-    if isinstance(value, Params):
-        if value._parent is owner and value._key == key:
-            return value
-        result = value.Copy()
-        result.__dict__.update(_parent=owner, _key=key, _label='', _at='')
-        return result
-    if isinstance(value, list):
-        return literals.FixedList(_Adopt(v, owner, f'{key}[{i}]') for i, v in enumerate(value))
-    if isinstance(value, tuple):
-        return tuple(_Adopt(v, owner, f'{key}[{i}]') for i, v in enumerate(value))
-    if isinstance(value, dict):
-        for k, v in value.items():
-            if type(k) not in (int, str) and any(True for _ in _NestedParams('', v)):
-                where = owner.Path(key)
-                raise ParamTypeError(f'{where}: Params stand under str or int keys, not {k!r}.')
-        return literals.FixedDict({k: _Adopt(v, owner, f'{key}[{k!r}]') for k, v in value.items()})
-    return value
-
-
-def _FrozenCopy(value: Any) -> Any:
-    """A value that shares no Params with `value`, and is frozen; itself if there are none."""
-    if not any(True for _ in _NestedParams('', value)):
-        return value
-    result = _Adopt(value, Params(), 'default')
-    for _, nested in _NestedParams('', result):
-        nested.Freeze()
-    return result
-
-
-def _NestedParams(path: str, value: Any) -> Iterator[tuple[str, Params]]:
-    """(path, Params) for the Params in a value, which may be a container of them."""
-    if isinstance(value, Params):
-        yield path, value
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _NestedParams(f'{path}[{i}]', item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _NestedParams(f'{path}[{key!r}]', item)
-
-
-def _Index(value: Any, indices: tuple[Any, ...], missing: Any = None) -> Any:
-    """value[i][j]..., through containers only; `missing` where there is nothing."""
-    for index in indices:
-        if isinstance(value, dict) and index in value:
-            value = value[index]
-        elif isinstance(value, (list, tuple)) and index in range(len(value)):
-            value = value[index]
-        else:
-            return missing
-    return value

@@ -23,21 +23,22 @@ import inspect
 import pkgutil
 import sys
 import traceback
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 from lingvo_lite import hyperparams
 
 GROUP = 'lingvo_lite.tasks'
 _BUILT_IN = 'lingvo_lite.tasks'
 
-_experiments: dict[str, type] = {}
+_experiments: dict[str, type[Any]] = {}
+_C = TypeVar('_C', bound=type)
 
 
 class ExperimentNotFound(hyperparams.ConfigError):
     """No experiment has this name."""
 
 
-def Register(cls: type) -> type:
+def Register(cls: _C) -> _C:
     """Class decorator: makes an experiment known as family + class name.
 
     The family is the package below `lingvo_lite.tasks`, or the name of the entry point that the
@@ -61,7 +62,7 @@ def Register(cls: type) -> type:
     return cls
 
 
-def Get(name: str) -> type:
+def Get(name: str) -> type[Any]:
     """The experiment `name`: 'mt.WmtEnDe' or 'package.module.Class'.
 
     Raises:

@@ -16,7 +16,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Mapping
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import tensorflow as tf
 
@@ -46,12 +46,12 @@ class Context:
     def __init__(
         self,
         training: bool,
-        step: Any = 0,
+        step: Union[int, tf.Tensor] = 0,
         seed: int = 0,
         micro_batch: int = 0,
-        replica: Any = 0,
-        vn_std: Any = None,
-        substitutes: Optional[Mapping[Any, Any]] = None,
+        replica: Union[int, tf.Tensor] = 0,
+        vn_std: Optional[tf.Tensor] = None,
+        substitutes: Optional[Mapping[Any, tf.Tensor]] = None,
         observer: Optional[Observer] = None,
     ):
         self.training = training
@@ -65,7 +65,7 @@ class Context:
         self.vn_std = vn_std
         self.substitutes = substitutes or {}
         self.observer = observer
-        self.hoisted: Optional[dict[Any, Any]] = None
+        self.hoisted: Optional[dict[Any, tf.Tensor]] = None
         self.recomputing = False
         self._calls: dict[str, int] = {}
 
@@ -100,7 +100,7 @@ def Current() -> Context:
     return contexts[-1]
 
 
-def ActivationSeed(path: str, extra: Any = None) -> tf.Tensor:
+def ActivationSeed(path: str, extra: Optional[Union[int, tf.Tensor]] = None) -> tf.Tensor:
     """Seed for one draw over activations (dropout, SpecAugment, zoneout).
 
     Key: (run's seed, step, micro-batch, replica, path, n-th call of this path in the step).
@@ -144,7 +144,7 @@ def _Hash(name: str) -> int:
     return zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
-def _Fold(key: tf.Tensor, data: Any) -> tf.Tensor:
+def _Fold(key: tf.Tensor, data: Union[int, tf.Tensor]) -> tf.Tensor:
     """Mixes `data` into a key by a round of multiplication and xor (wrapping int32)."""
     data = tf.cast(data, tf.int32)
     mixed = (key[0] ^ data) * tf.constant(0x2C1B3C6D, tf.int32) + key[1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 from lingvo_lite import hyperparams
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
+from lingvo_lite.metrics import BaseMetric
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.optim import loss_scale, optimizers, schedules, variable_group
 
@@ -21,7 +22,7 @@ class BaseTask(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """The Params of this task."""
         p = super().Params()
         p.random_seed = 1
@@ -102,11 +103,13 @@ class BaseTask(base.BaseLayer):
           hyperparams.ConfigError: if something is missing or does not fit.
         """
 
-    def CreateDecoderMetrics(self) -> dict[str, Any]:
-        """{name: metrics.BaseMetric} for one pass over a dataset."""
+    def CreateDecoderMetrics(self) -> dict[str, BaseMetric]:
+        """{name: metric} for one pass over a dataset."""
         return {}
 
-    def PostProcessDecodeOut(self, decoded: NestedMap, inputs: Any, metrics: Any) -> list[dict]:
+    def PostProcessDecodeOut(
+        self, decoded: NestedMap, inputs: Any, metrics: Optional[Mapping[str, BaseMetric]]
+    ) -> list[dict[str, Any]]:
         """Turns one decoded batch into records and updates the metrics.
 
         Args:
@@ -122,7 +125,7 @@ class BaseTask(base.BaseLayer):
         raise NotImplementedError(f'{type(self).__name__}.PostProcessDecodeOut')
 
 
-def DefineTokens(p: Any, vocabulary: bool = True) -> None:
+def DefineTokens(p: hyperparams.Params, vocabulary: bool = True) -> None:
     """Defines what a task that writes tokens knows of them: vocab_size, bos_id, eos_id.
 
     Args:
@@ -158,7 +161,7 @@ def TokenLoss(out: NestedMap) -> NestedMap:
 def TrainParams() -> hyperparams.Params:
     """`task.train`."""
     p = hyperparams.Params()
-    free = {'resume': 'free'}
+    free: dict[str, Any] = {'resume': 'free'}
     p.Define('max_steps', 4_000_000, 'Stop after this many steps (global batches).', **free)
     p.Define('max_epochs', 0, 'Stop after this many epochs of the data; 0 for no limit.', **free)
     p.Define('learning_rate', 1e-3, 'Factor of the schedule.')
@@ -250,7 +253,7 @@ def TrainParams() -> hyperparams.Params:
 def EvalParams() -> hyperparams.Params:
     """`task.eval`."""
     p = hyperparams.Params()
-    free = {'resume': 'free'}
+    free: dict[str, Any] = {'resume': 'free'}
     p.Define('samples_per_summary', 0, 'Examples that the evaler scores; 0 for all.', **free)
     p.Define('decoder_samples_per_summary', 0, 'Examples the decoder decodes; 0: all.', **free)
     p.Define('interval_steps', 0, 'Steps between passes of trainer --eval; 0: each save.', **free)
@@ -270,7 +273,7 @@ def EvalParams() -> hyperparams.Params:
 def _CommunicationParams() -> hyperparams.Params:
     """`task.train.communication`, with the defaults of tf.distribute."""
     p = hyperparams.Params()
-    free = {'resume': 'free'}
+    free: dict[str, Any] = {'resume': 'free'}
     p.Define(
         'implementation',
         'default',

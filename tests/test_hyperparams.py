@@ -175,6 +175,16 @@ def test_a_description_is_needed_and_a_name_only_once():
     assert p.x == 1
 
 
+def test_the_place_of_a_mistake_is_outside_of_all_files_that_params_are_made_of():
+    for name in ('lingvo_lite.hyperparams', 'lingvo_lite.configuration.tree'):
+        inside = {'__name__': name}
+        exec(compile('def Set(p):\n  p.x = "a"', f'{name}.py', 'exec'), inside)
+        with pytest.raises(ConfigError) as caught:
+            inside['Set'](_One(1))
+        where = f'{FILE}:{inspect.currentframe().f_lineno - 1}'
+        assert str(caught.value).endswith(f'Set at {where}.')
+
+
 def test_the_type_is_that_of_the_default():
     np = pytest.importorskip('numpy')
     for default, kind in [

@@ -46,6 +46,9 @@ class Site:
         self.path = path
         for file in pathlib.Path(REPOSITORY, 'lingvo_lite').glob('*.py*'):
             self.Write(f'lingvo_lite/{file.name}', file.read_text(encoding='utf-8'))
+        shutil.copytree(
+            f'{REPOSITORY}/lingvo_lite/configuration', path / 'lingvo_lite/configuration'
+        )
         shutil.copytree(os.path.dirname(lazy_loader.__file__), path / 'lazy_loader')
 
     def Write(self, name, text):

@@ -39,6 +39,7 @@ class Room(NamedTuple):
 # What belongs to a room: a package with all below it, or a module that lies in lingvo_lite/ itself.
 ROOMS = {
     'lingvo_lite': Room(0, 'version'),
+    'lingvo_lite.configuration': Room(1, 'configuration'),
     'lingvo_lite.flag_types': Room(1, 'configuration'),
     'lingvo_lite.hyperparams': Room(1, 'configuration'),
     'lingvo_lite.literals': Room(1, 'configuration'),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import tensorflow as tf
 
 from lingvo_lite.decoding import live_batch, penalties, scorers, top_k
@@ -62,7 +64,9 @@ def beam_search(
         live.attention = live_batch.no_attention(scorer, beam_size)
         live.paddings = tf.cast(scorer.source_paddings, tf.float32)
 
-    def Extend(live, position, logits, attention):
+    def Extend(
+        live: NestedMap, position: tf.Tensor, logits: tf.Tensor, attention: Optional[tf.Tensor]
+    ) -> tuple[NestedMap, tf.Tensor]:
         candidates = _candidates(live, logits, scorer)
         if attention is not None:
             live.attention = tf.concat([live.attention, attention], axis=2)
@@ -79,7 +83,7 @@ def beam_search(
 # matter (k + 1: if </s> is among them, k others are left), c = k * m candidates, t steps so far.
 
 
-def _candidates(live, logits, scorer):
+def _candidates(live: NestedMap, logits: tf.Tensor, scorer: scorers.Scorer) -> NestedMap:
     """What the hypotheses of each sentence can become.
 
     Returns:
@@ -113,7 +117,9 @@ def _candidates(live, logits, scorer):
     )
 
 
-def _finish(live, position, candidates, alpha, beta):
+def _finish(
+    live: NestedMap, position: tf.Tensor, candidates: NestedMap, alpha: float, beta: float
+) -> NestedMap:
     """The n best of the results so far and the hypotheses that end at this step.
 
     Args:
@@ -141,12 +147,12 @@ def _finish(live, position, candidates, alpha, beta):
     scores = tf.where(live.done[:, tf.newaxis], NO_SCORE, scores)
     results = live.results
 
-    def Merge():
+    def Merge() -> NestedMap:
         best, choice = tf.math.top_k(
             tf.concat([results.scores, scores], axis=1), results.scores.shape[1]
         )
 
-        def Choose(old, new):
+        def Choose(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
             # [a, n, ...] and [a, k, ...] -> [a, n, ...]
             new = tf.gather(new, beams, batch_dims=1)
             if new.shape.rank > 2:  # the results are as long as when one last ended
@@ -167,7 +173,7 @@ def _finish(live, position, candidates, alpha, beta):
     return tf.cond(tf.reduce_any(scores > NO_SCORE), Merge, lambda: results)
 
 
-def _hope(live, position, gain, alpha):
+def _hope(live: NestedMap, position: tf.Tensor, gain: float, alpha: float) -> tf.Tensor:
     """The most that an open hypothesis of each sentence can still reach, float32 [a].
 
     Log-probabilities only fall, and the length penalty only grows. A token adds at most `gain`.
@@ -181,7 +187,7 @@ def _hope(live, position, gain, alpha):
     return tf.where(best < 0, best / longest, best / shortest)
 
 
-def _stay_open(live, candidates):
+def _stay_open(live: NestedMap, candidates: NestedMap) -> tuple[NestedMap, tf.Tensor]:
     """`live` with the k best hypotheses that do not end, and the beams they extend, [a, k]."""
     k = live.tokens.shape[1]
     live.scores, best = tf.math.top_k(tf.where(candidates.ends, NO_SCORE, candidates.scores), k)

@@ -91,7 +91,9 @@ def run(
     shapes = _shape_invariants(live, state, out)
     start = tf.nest.map_structure(_hide_sizes, (tf.constant(0), live, state, out), shapes)
 
-    def Body(position, live, state, out):
+    def Body(
+        position: tf.Tensor, live: NestedMap, state: NestedMap, out: NestedMap
+    ) -> tuple[tf.Tensor, NestedMap, NestedMap, NestedMap]:
         logits, state, attention = scorer.Step(tf.reshape(live.tokens, [-1]), position, state)
         _check_logits(scorer, logits)
         if attention is not None:
@@ -131,19 +133,25 @@ def select(done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(kept[:, 0], tf.int32), tf.cast(left[:, 0], tf.int32)
 
 
-def _repeat(cache, beams):
+def _repeat(cache: NestedMap, beams: int) -> NestedMap:
     """[batch, ...] -> [batch * beams, ...]: the cache of each sentence, once for each beam."""
 
-    def Repeat(x):
+    def Repeat(x: tf.Tensor) -> tf.Tensor:
         return tf.gather(x, tf.repeat(tf.range(tf.shape(x)[0]), beams))
 
     return tf.nest.map_structure(Repeat, cache)
 
 
-def _gather_cache(cache, kept, left, parents, beams):
+def _gather_cache(
+    cache: NestedMap,
+    kept: tf.Tensor,
+    left: tf.Tensor,
+    parents: Optional[tf.Tensor],
+    beams: int,
+) -> NestedMap:
     """The cache of the hypotheses that stay: [kept * beams, ...], from [sentences * beams, ...]."""
 
-    def Gather(parents):
+    def Gather(parents: tf.Tensor) -> NestedMap:
         # [kept, beams] -> [kept * beams]
         rows = tf.reshape(kept[:, tf.newaxis] * beams + parents, [-1])
         return tf.nest.map_structure(lambda x: tf.gather(x, rows), cache)
@@ -154,13 +162,15 @@ def _gather_cache(cache, kept, left, parents, beams):
     return Gather(tf.gather(parents, kept))
 
 
-def _drop(live, source, out, kept, left):
+def _drop(
+    live: NestedMap, source: NestedMap, out: NestedMap, kept: tf.Tensor, left: tf.Tensor
+) -> tuple[NestedMap, NestedMap, NestedMap]:
     """`live`, `source` and `out` after the sentences in `left`, int32 [n], were written out."""
 
-    def Gather(x):
+    def Gather(x: tf.Tensor) -> tf.Tensor:
         return tf.gather(x, kept)
 
-    def Drop():
+    def Drop() -> tuple[NestedMap, NestedMap, NestedMap]:
         return (
             tf.nest.map_structure(Gather, live),
             tf.nest.map_structure(Gather, source),
@@ -170,10 +180,10 @@ def _drop(live, source, out, kept, left):
     return tf.cond(tf.size(left) > 0, Drop, lambda: (live, source, out))
 
 
-def _output_buffers(results, max_time):
+def _output_buffers(results: NestedMap, max_time: tf.Tensor) -> NestedMap:
     """`results` as zeros, with room for `max_time` steps."""
 
-    def Buffer(x):
+    def Buffer(x: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(x)
         if x.shape.rank > 2:
             shape = tf.concat([shape[:2], [max_time], shape[3:]], axis=0)
@@ -182,11 +192,11 @@ def _output_buffers(results, max_time):
     return tf.nest.map_structure(Buffer, results)
 
 
-def _write(out, live, sentences):
+def _write(out: NestedMap, live: NestedMap, sentences: tf.Tensor) -> NestedMap:
     """`out` with the results of `sentences`, int32 [n], written into it."""
     index = tf.gather(live.index, sentences)[:, tf.newaxis]
 
-    def Write(buffer, x):
+    def Write(buffer: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         x = tf.gather(x, sentences)
         if x.shape.rank > 2:
             missing = tf.shape(buffer)[2] - tf.shape(x)[2]
@@ -196,7 +206,7 @@ def _write(out, live, sentences):
     return tf.nest.map_structure(Write, out, live.results)
 
 
-def _finish(out, eos_id):
+def _finish(out: NestedMap, eos_id: int) -> NestedMap:
     """`out` cut to its longest hypothesis; nothing but eos_id and zeros behind each end."""
     lengths = tf.where(out.scores > NO_SCORE, out.lengths, 0)
     time = tf.reduce_max(tf.concat([[0], tf.reshape(lengths, [-1])], axis=0))
@@ -213,7 +223,7 @@ def _finish(out, eos_id):
     )
 
 
-def _check_logits(scorer, logits):
+def _check_logits(scorer: scorers.Scorer, logits: tf.Tensor) -> None:
     if logits.dtype != tf.float32 or logits.shape.rank != 2 or logits.shape[-1] is None:
         raise ValueError(
             f'{type(scorer).__name__}.Step must return float32 [rows, vocab] with a known vocab, '
@@ -221,19 +231,21 @@ def _check_logits(scorer, logits):
         )
 
 
-def _shape_invariants(live, state, out):
+def _shape_invariants(
+    live: NestedMap, state: NestedMap, out: NestedMap
+) -> tuple[tf.TensorShape, NestedMap, NestedMap, NestedMap]:
     """The shapes that stay as they are in the loop over (position, live, state, out)."""
 
-    def Rows(x):
+    def Rows(x: tf.Tensor) -> list[Optional[int]]:
         return [None] + x.shape[1:].as_list()
 
-    def Live(path, x):
+    def Live(path: str, x: tf.Tensor) -> tf.TensorShape:
         shape = Rows(x)
         if path.rpartition('.')[2] in ('ids', 'attention'):
             shape[2] = None
         return tf.TensorShape(shape)
 
-    def Cache(x):
+    def Cache(x: tf.Tensor) -> tf.TensorShape:
         return tf.TensorShape([None] + [size or None for size in x.shape[1:].as_list()])
 
     return (
@@ -247,7 +259,7 @@ def _shape_invariants(live, state, out):
     )
 
 
-def _hide_sizes(x, shape):
+def _hide_sizes(x: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
     """x, of which the graph knows nothing but `shape`.
 
     Where TensorFlow's graph optimizer knows the sizes that a loop starts with, it may take them for

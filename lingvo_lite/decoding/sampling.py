@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Callable, Optional
 
 import tensorflow as tf
 
@@ -29,7 +29,9 @@ def greedy_search(
       NestedMap as `search.Search.Decode` describes it.
     """
 
-    def Choose(logits, position, live):
+    def Choose(
+        logits: tf.Tensor, position: tf.Tensor, live: NestedMap
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         values, ids = top_k.top_k(logits, 1)
         return ids[:, 0], top_k.log_normalizer(logits, values, ids)[:, 0]
 
@@ -71,7 +73,9 @@ def sample(
     """
     longest = tf.reduce_max(tf.concat([[0], tf.cast(max_lengths, tf.int32)], axis=0))
 
-    def Choose(logits, position, live):
+    def Choose(
+        logits: tf.Tensor, position: tf.Tensor, live: NestedMap
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         draws = tf.reshape(live.draws[:, :, position], [-1])
         ids = sample_tokens(logits, draws, temperature, keep, nucleus)
         return ids, tf.reduce_logsumexp(logits, axis=-1)
@@ -135,7 +139,7 @@ def uniform_draws(
     # 3 x [batch, hyps, stretches] -> [batch * hyps * stretches, 3]
     keys = tf.reshape(tf.stack(grid, axis=-1), [-1, 3])
 
-    def Draw(key):
+    def Draw(key: tf.Tensor) -> tf.Tensor:
         folded = tf.constant([seed, 0], tf.int64)
         for part in tf.unstack(key, num=3):
             folded = tf.random.experimental.stateless_fold_in(folded, part)
@@ -145,7 +149,14 @@ def uniform_draws(
     return tf.reshape(draws, [tf.size(example_ids), num_hyps, stretches * _DRAWS_A_SEED])
 
 
-def _follow(scorer, max_lengths, num_hyps, choose, alpha, extra):
+def _follow(
+    scorer: scorers.Scorer,
+    max_lengths: tf.Tensor,
+    num_hyps: int,
+    choose: Callable[[tf.Tensor, tf.Tensor, NestedMap], tuple[tf.Tensor, tf.Tensor]],
+    alpha: float,
+    extra: NestedMap,
+) -> NestedMap:
     """Hypotheses that each get one token a step.
 
     Args:
@@ -165,7 +176,9 @@ def _follow(scorer, max_lengths, num_hyps, choose, alpha, extra):
     # A sum of log-probabilities while a hypothesis is open; fill rows keep NO_SCORE.
     live.results.scores = tf.where(live.closed, live.results.scores, 0.0)
 
-    def Extend(live, position, logits, attention):
+    def Extend(
+        live: NestedMap, position: tf.Tensor, logits: tf.Tensor, attention: Optional[tf.Tensor]
+    ) -> tuple[NestedMap, None]:
         tokens, log_z = choose(logits, position, live)
         # [sentences * hyps] -> [sentences, hyps]
         tokens = tf.reshape(tokens, [-1, num_hyps])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Optional
 
 import tensorflow as tf
 
+from lingvo_lite import hyperparams
 from lingvo_lite.nested_map import NestedMap
 
 
@@ -64,7 +65,7 @@ class Scorer(abc.ABC):
 class DecoderScorer(Scorer):
     """What the scorers of encoder-decoder tasks begin with."""
 
-    def __init__(self, p: Any, source_paddings: tf.Tensor):
+    def __init__(self, p: hyperparams.Params, source_paddings: tf.Tensor):
         """Args:
         p: Params of the task: bos_id, eos_id and search.
         source_paddings: [batch, source_time], of what the decoder attends to.
@@ -113,7 +114,9 @@ class Ensemble(Scorer):
         states = [scorer.Init() for scorer in self._scorers]
         return self._Joined(states)
 
-    def Step(self, ids, position, state):
+    def Step(
+        self, ids: tf.Tensor, position: tf.Tensor, state: NestedMap
+    ) -> tuple[tf.Tensor, NestedMap, Optional[tf.Tensor]]:
         log_probs, states, attentions = [], [], []
         for i, scorer in enumerate(self._scorers):
             own = NestedMap(cache=state.cache[f'scorer_{i}'], source=state.source[f'scorer_{i}'])

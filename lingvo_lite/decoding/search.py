@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
 from lingvo_lite.decoding import beam_search, sampling, scorers
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.nested_map import NestedMap
 
 
@@ -22,10 +23,10 @@ class Search:
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = hyperparams.InstantiableParams(cls)
 
-        def Define(name, default, description, **kwargs):
+        def Define(name: str, default: Any, description: str, **kwargs: Any) -> None:
             p.Define(name, default, description, resume='free', **kwargs)
 
         Define(
@@ -70,7 +71,7 @@ class Search:
         return p
 
     @classmethod
-    def Check(cls, params: hyperparams.InstantiableParams) -> None:
+    def Check(cls, params: hyperparams.Params) -> None:
         """Raises ConfigError where a value is out of its range or values do not fit together."""
         p = params
         hyperparams.Require(p, p.beam_size >= 1, 'beam_size', 'at least 1')
@@ -95,7 +96,7 @@ class Search:
                 p, p.num_hyps <= p.beam_size, 'num_hyps', f'at most beam_size={p.beam_size} of them'
             )
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
 
     def MaxLengths(self, source_lengths: tf.Tensor) -> tf.Tensor:

@@ -18,7 +18,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Callable, TypeVar
 
 try:
     import fcntl
@@ -27,6 +27,7 @@ except ImportError:  # no such locks here: two processes then do the work twice,
 
 _log = logging.getLogger(__name__)
 _VARIABLE = 'LINGVO_LITE_CACHE'
+_T = TypeVar('_T')
 
 
 def CacheDir() -> str:
@@ -78,7 +79,7 @@ def Produce(name: str, write: Callable[[str], None]) -> str:
     return path
 
 
-def Load(name: str, write: Callable[[str], None], read: Callable[[str], Any]) -> Any:
+def Load(name: str, write: Callable[[str], None], read: Callable[[str], _T]) -> _T:
     """What `read` makes of a file in the cache; one that it cannot read is made again.
 
     Args:

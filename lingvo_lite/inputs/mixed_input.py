@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, mixture_order, order, pipeline
 
 
@@ -20,7 +21,7 @@ class MixedInput(pipeline.BaseInput):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = hyperparams.InstantiableParams(cls)
         p.Define(
@@ -32,7 +33,7 @@ class MixedInput(pipeline.BaseInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         if not p.inputs or len(p.weights) != len(p.inputs):
             raise hyperparams.Fail(
@@ -41,7 +42,7 @@ class MixedInput(pipeline.BaseInput):
         if not all(isinstance(w, (int, float)) and w > 0 for w in p.weights):
             raise hyperparams.Fail(p, f'weights must be above 0, got {list(p.weights)}.', 'weights')
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self.inputs = [inner.Instantiate() for inner in params.inputs]
         self.side_names = self.inputs[0].side_names
@@ -91,7 +92,7 @@ class MixedInput(pipeline.BaseInput):
         which = self._Which(index)
         return self.inputs[which].Strings(index - int(self._first[which]))
 
-    def _MakeOrder(self, train: bool) -> pipeline.AnyOrder:
+    def _MakeOrder(self, train: bool, num_samples: int = 0) -> pipeline.AnyOrder:
         if not train:
             raise ValueError('a MixedInput is for training only. Evaluate its inputs one by one.')
         orders = [inner.Order(True) for inner in self.inputs]

@@ -14,18 +14,20 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypeVar, Union
 
 import numpy as np
 from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import mixture_order, order as order_lib, source
 
 FILL = -1  # the id of a row that is there only to give all replicas the same number of rows
 _AHEAD = 8  # batches that are made ahead of the one in use
 
 AnyOrder = Union[order_lib.Order, mixture_order.Mixture]
+_Input = TypeVar('_Input', bound='BaseInput')
 
 
 class InputError(RuntimeError):
@@ -76,7 +78,7 @@ class BaseInput:
     side_names: tuple[str, ...]  # of the columns of _Lengths, for messages
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = hyperparams.InstantiableParams(cls)
         p.Define(
@@ -112,7 +114,7 @@ class BaseInput:
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         if p.tokens_per_batch is None and p.batch_size is None:
             raise hyperparams.Fail(p, 'set tokens_per_batch, batch_size, or both.')
@@ -134,7 +136,7 @@ class BaseInput:
                 'bucket_upper_bound',
             )
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
         self._orders: dict[bool, AnyOrder] = {}
         self._bad: Optional[source.BadRecords] = None
@@ -489,7 +491,7 @@ class _Maker:
         return parts, bad
 
 
-def BatchLimits(params: hyperparams.InstantiableParams) -> dict[str, int]:
+def BatchLimits(params: hyperparams.Params) -> dict[str, int]:
     """{key below `params`: value} of what limits a batch of an input, or of each in a mixture."""
     if 'inputs' in params:
         return {
@@ -502,8 +504,8 @@ def BatchLimits(params: hyperparams.InstantiableParams) -> dict[str, int]:
 
 
 def ParamsLike(
-    cls: Any, dataset: hyperparams.InstantiableParams, **values: Any
-) -> hyperparams.InstantiableParams:
+    cls: type[_Input], dataset: hyperparams.Params, **values: Any
+) -> hyperparams.InstantiableParams[_Input]:
     """Params of an input that reads files of one's own as a dataset reads its own.
 
     Args:

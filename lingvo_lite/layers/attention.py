@@ -5,12 +5,12 @@ Masks are bool, True where a query may look, and broadcast to [batch, heads, que
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Callable, Optional, Union
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base, dropout, linear, positions
 from lingvo_lite.nested_map import NestedMap
 
@@ -21,7 +21,7 @@ class MultiHeadAttention(base.BaseLayer):
     """What self-attention and cross-attention share: heads, dropout and the output projection."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('model_dim', REQUIRED, 'Size of queries, keys, values and output.', type=int)
         p.Define('num_heads', REQUIRED, 'Number of heads; it divides model_dim.', type=int)
@@ -29,7 +29,7 @@ class MultiHeadAttention(base.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if p.num_heads < 1 or p.model_dim % p.num_heads:
             divisors = [n for n in range(1, p.model_dim + 1) if p.model_dim % n == 0]
             near = sorted(sorted(divisors, key=lambda n: abs(n - p.num_heads))[:2])
@@ -40,7 +40,7 @@ class MultiHeadAttention(base.BaseLayer):
                 'num_heads',
             )
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateChild('dropout', dropout.Dropout.Params().Set(rate=p.atten_dropout_prob))
@@ -64,7 +64,7 @@ class MultiHeadAttention(base.BaseLayer):
         mask: Optional[tf.Tensor],
         like: tf.Tensor,
         probs: bool = False,
-    ) -> Any:
+    ) -> Union[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         """q: [b, heads, t, head_dim], k and v: [b, heads, s, head_dim] -> the shape of `like`."""
         q *= tf.cast(q.shape[-1] ** -0.5, q.dtype)
         context, p = attend(q, k, v, mask, self.dropout)
@@ -84,23 +84,25 @@ class SelfAttention(MultiHeadAttention):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('rotary', False, 'Whether queries and keys are rotated by their positions.')
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         if p.rotary and p.model_dim // p.num_heads % 2:
             size = p.model_dim // p.num_heads
             raise hyperparams.Fail(p, f'rotary needs heads of even size, got {size}.', 'rotary')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._CreateProjection('qkv', 3)
 
-    def FProp(self, x: tf.Tensor, mask: Optional[tf.Tensor], return_probs: bool = False) -> Any:
+    def FProp(
+        self, x: tf.Tensor, mask: Optional[tf.Tensor], return_probs: bool = False
+    ) -> Union[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         """Attends.
 
         Args:
@@ -151,7 +153,7 @@ class SelfAttention(MultiHeadAttention):
 class CrossAttention(MultiHeadAttention):
     """Each position looks at the positions of another sequence."""
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._CreateProjection('query', 1)
         self._CreateProjection('key_value', 2)
@@ -167,7 +169,7 @@ class CrossAttention(MultiHeadAttention):
 
     def FProp(
         self, x: tf.Tensor, memory: NestedMap, mask: tf.Tensor, return_probs: bool = False
-    ) -> Any:
+    ) -> Union[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         """Attends.
 
         Args:
@@ -185,7 +187,11 @@ class CrossAttention(MultiHeadAttention):
 
 
 def attend(
-    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, mask: Optional[tf.Tensor], drop: Any
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    mask: Optional[tf.Tensor],
+    drop: Callable[[tf.Tensor], tf.Tensor],
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """softmax(q k^T) v.
 

@@ -20,15 +20,17 @@ import math
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional, TypeVar
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.layers import initializers
 
 _build = threading.local()  # .path of the layer being built, .shapes_only
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
+_Layer = TypeVar('_Layer', bound='BaseLayer')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ class BaseLayer(tf.Module):
     """The base of all layers. See the module's docstring."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """The Params of this layer."""
         p = hyperparams.InstantiableParams(cls)
         p.Define('name', '', 'Name of the layer; its parent sets it.')
@@ -99,17 +101,17 @@ class BaseLayer(tf.Module):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises hyperparams.Fail(p, ...) if values do not fit each other. Sees Params only."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if 'FProp' in cls.__dict__:
-            cls.FProp = _Observed(cls.__dict__['FProp'])
+            cls.FProp = _Observed(cls.__dict__['FProp'])  # type: ignore[method-assign]
         if '__init__' in cls.__dict__:
-            cls.__init__ = _Locking(cls.__dict__['__init__'])
+            cls.__init__ = _Locking(cls.__dict__['__init__'])  # type: ignore[method-assign]
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         p = params.Copy()
         if p.params_init is None:
             p.params_init = initializers.WeightInit.Xavier()
@@ -167,7 +169,9 @@ class BaseLayer(tf.Module):
             ),
         )
 
-    def CreateChild(self, name: str, params: Any, **kwargs: Any) -> Any:
+    def CreateChild(
+        self, name: str, params: hyperparams.InstantiableParams[_Layer], **kwargs: Any
+    ) -> _Layer:
         """Creates the layer `self.<name>`; it inherits precision, init and seed.
 
         Args:
@@ -184,7 +188,9 @@ class BaseLayer(tf.Module):
         object.__setattr__(self, name, child)
         return child
 
-    def CreateChildren(self, name: str, params: Sequence[Any]) -> tuple[Any, ...]:
+    def CreateChildren(
+        self, name: str, params: Sequence[hyperparams.InstantiableParams[_Layer]]
+    ) -> tuple[_Layer, ...]:
         """Creates the layers `self.<name>[i]`, at paths <name>_0, <name>_1, ..."""
         self._CheckNew(name)
         children = []
@@ -278,7 +284,9 @@ class BaseLayer(tf.Module):
         if name in self._weights or name in self._children or hasattr(self, name):
             raise ValueError(f'{type(self).__name__} at {self.path!r} already has a {name!r}.')
 
-    def _Build(self, name: str, params: Any, kwargs: dict[str, Any]) -> BaseLayer:
+    def _Build(
+        self, name: str, params: hyperparams.InstantiableParams[_Layer], kwargs: dict[str, Any]
+    ) -> _Layer:
         p = params.Copy()
         if not isinstance(p, hyperparams.InstantiableParams) or not issubclass(p.cls, BaseLayer):
             raise TypeError(f'{self._Join(name)}: Params of a layer are wanted, got {params!r}.')
@@ -333,14 +341,14 @@ class _Theta(_Vars):
         super().__init__(layer)
         self.__dict__['_cast'] = cast
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> tf.Tensor:
         layer = self._layer
         context = step.Current()
         key: tuple[Any, ...] = (id(layer), name) if self._cast else (id(layer), name, tf.float32)
         hoisted = (context.hoisted or {}).get(key)
         if hoisted is not None:
             return hoisted
-        value: Any = super().__getattr__(name)
+        value = super().__getattr__(name)
         if context.substitutes:
             value = context.substitutes.get(value.ref(), value)
         if context.vn_std is not None and context.training and layer._weights[name].trainable:
@@ -396,7 +404,7 @@ def Remat(layer: BaseLayer, *args: Any) -> Any:
     """
     context = step.Current()
     calls = dict(context._calls)
-    seen = []
+    seen: list[bool] = []
     # recompute_grad watches all that it is given, and warns about what has no gradient.
     watched = [tf.is_tensor(arg) and arg.dtype.is_floating for arg in args]
 
@@ -417,7 +425,7 @@ def Remat(layer: BaseLayer, *args: Any) -> Any:
     return tf.recompute_grad(Forward)(*[arg for arg, w in zip(args, watched) if w])
 
 
-def _Observed(fprop: Any) -> Any:
+def _Observed(fprop: Callable[..., Any]) -> Callable[..., Any]:
     """FProp under the layer's name in profiles, shown to the step's observer."""
 
     @functools.wraps(fprop)
@@ -430,7 +438,7 @@ def _Observed(fprop: Any) -> Any:
     return FProp
 
 
-def _Locking(init: Any) -> Any:
+def _Locking(init: Callable[..., None]) -> Callable[..., None]:
     """__init__ behind which, once the outermost is done, nothing can be created."""
 
     @functools.wraps(init)

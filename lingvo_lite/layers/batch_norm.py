@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.initializers import WeightInit
 
@@ -24,7 +22,7 @@ class BatchNorm(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('model_dim', REQUIRED, 'Size of the last axis.', type=int)
         p.Define('decay', 0.99, 'Of the moving averages, in [0, 1).')
@@ -32,11 +30,11 @@ class BatchNorm(base.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if not 0 <= p.decay < 1:
             raise hyperparams.Fail(p, f'decay={p.decay} is not in [0, 1).', 'decay')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         dim = [self.params.model_dim]
         one, zero = WeightInit.Constant(1.0), WeightInit.Constant(0.0)

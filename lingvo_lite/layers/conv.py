@@ -8,12 +8,10 @@ length.)
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.initializers import WeightInit
 
@@ -22,7 +20,7 @@ class _Conv(base.BaseLayer):
     """What all convolutions share."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('use_bias', True, 'Whether to add b.')
         return p
@@ -46,7 +44,7 @@ class _Conv1D(_Conv):
     """What convolutions over time share."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Number of channels of the input.', type=int)
         p.Define('kernel_size', REQUIRED, 'k, in positions of the input.', type=int)
@@ -55,7 +53,7 @@ class _Conv1D(_Conv):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         for key in ('input_dim', 'kernel_size', 'stride', 'dilation'):
             if p.Get(key) < 1:
@@ -78,12 +76,12 @@ class Conv1D(_Conv1D):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('output_dim', REQUIRED, 'Number of channels of the output.', type=int)
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateVariable('w', base.Weight([p.kernel_size, p.input_dim, p.output_dim]))
@@ -108,7 +106,7 @@ class DepthwiseConv1D(_Conv1D):
     x: [batch, time, input_dim] -> y: [batch, ceil(time / stride), input_dim].
     """
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateVariable('w', base.Weight([p.kernel_size, p.input_dim]))
@@ -137,12 +135,12 @@ class SeparableConv1D(_Conv1D):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('output_dim', REQUIRED, 'Number of channels of the output.', type=int)
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         depthwise = DepthwiseConv1D.Params().Set(
@@ -170,7 +168,7 @@ class Conv2D(_Conv):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define(
             'filter_shape',
@@ -182,7 +180,7 @@ class Conv2D(_Conv):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         for key, count in (('filter_shape', 4), ('filter_stride', 2)):
             value = p.Get(key)
@@ -190,7 +188,7 @@ class Conv2D(_Conv):
                 what = f'{key}={value!r} must be {count} whole numbers, each at least 1.'
                 raise hyperparams.Fail(p, what, key)
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self.CreateVariable('w', base.Weight(self.params.filter_shape))
         self._CreateBias()

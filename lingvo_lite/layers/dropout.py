@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.layers import base
 
 _LEVELS = 256
@@ -21,13 +20,13 @@ class Dropout(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('rate', 0.0, 'Probability that an entry becomes zero, in [0, 1).')
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if not 0 <= p.rate < 1:
             raise hyperparams.Fail(p, f'rate={p.rate} is not in [0, 1).', 'rate')
         if p.rate and not 0 < _DroppedLevels(p.rate) < _LEVELS:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Callable
 
 import tensorflow as tf
 
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.initializers import WeightInit
 
@@ -25,7 +26,7 @@ class Embedding(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('vocab_size', REQUIRED, 'Number of tokens.', type=int)
         p.Define('model_dim', REQUIRED, 'Size of a vector.', type=int)
@@ -34,7 +35,7 @@ class Embedding(base.BaseLayer):
         p.params_init = WeightInit.GaussianSqrtFanOut()
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         shape = [padded_rows(p.vocab_size), p.model_dim]
@@ -70,7 +71,7 @@ def lookup(table: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     num_rows, dim = table.shape
 
     @tf.custom_gradient
-    def Lookup(table: tf.Tensor) -> Any:
+    def Lookup(table: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         def Gradient(upstream: tf.Tensor) -> tf.Tensor:
             # [..., dim] -> [lookups, dim] -> [rows, dim]
             flat = tf.reshape(upstream, [-1, dim])

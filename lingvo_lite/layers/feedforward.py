@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base, dropout, linear
 
 ACTIVATIONS = {
@@ -24,7 +23,7 @@ class FeedForward(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('model_dim', REQUIRED, 'Size of the last axis of input and output.', type=int)
         p.Define('hidden_dim', REQUIRED, 'Size of the hidden layer.', type=int)
@@ -32,7 +31,7 @@ class FeedForward(base.BaseLayer):
         p.Define('relu_dropout_prob', 0.0, 'Dropout rate of the hidden layer.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         up = linear.Linear.Params().Set(input_dim=p.model_dim, output_dim=p.hidden_dim)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Callable
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
+from lingvo_lite.hyperparams import Self
 
 _SQRT3 = math.sqrt(3.0)
+_Draw = Callable[[list[int], float, tf.Tensor], tf.Tensor]  # of shape, scale and key
 
 
 class WeightInit:
@@ -26,7 +28,7 @@ class WeightInit:
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of Xavier; the methods below set others."""
         p = hyperparams.InstantiableParams(cls)
         methods = sorted(_METHODS)
@@ -172,21 +174,21 @@ def Fans(shape: Sequence[int]) -> tuple[float, float]:
     return float(shape[-2] * field), float(shape[-1] * field)
 
 
-def _Normal(scale: Any) -> Any:
+def _Normal(scale: Callable[[list[int]], float]) -> _Draw:
     def Draw(shape: list[int], factor: float, keys: tf.Tensor) -> tf.Tensor:
         return tf.random.stateless_normal(shape, keys) * factor * scale(shape)
 
     return Draw
 
 
-def _Truncated(scale: Any) -> Any:
+def _Truncated(scale: Callable[[list[int]], float]) -> _Draw:
     def Draw(shape: list[int], factor: float, keys: tf.Tensor) -> tf.Tensor:
         return tf.random.stateless_truncated_normal(shape, keys) * factor * scale(shape)
 
     return Draw
 
 
-def _Symmetric(limit: Any) -> Any:
+def _Symmetric(limit: Callable[[list[int], float], float]) -> _Draw:
     def Draw(shape: list[int], factor: float, keys: tf.Tensor) -> tf.Tensor:
         a = limit(shape, factor)
         return tf.random.stateless_uniform(shape, keys, -a, a)
@@ -232,7 +234,7 @@ def _DeltaOrthogonal(shape: list[int], scale: float, keys: tf.Tensor) -> tf.Tens
     ).numpy().reshape(shape)  # fmt: skip
 
 
-_METHODS: dict[str, Any] = {
+_METHODS: dict[str, _Draw] = {
     'gaussian': _Normal(_One),
     'gaussian_sqrt_dim': _Normal(_Dim0),
     'gaussian_sqrt_fanin': _Normal(_FanIn),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.initializers import WeightInit
 
@@ -18,14 +17,14 @@ class Linear(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Size of the last axis of the input.', type=int)
         p.Define('output_dim', REQUIRED, 'Size of the last axis of the output.', type=int)
         p.Define('use_bias', True, 'Whether to add b.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateVariable('w', base.Weight([p.input_dim, p.output_dim]))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.initializers import WeightInit
 
@@ -18,13 +17,13 @@ class LayerNorm(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('model_dim', REQUIRED, 'Size of the last axis.', type=int)
         p.Define('epsilon', 1e-6, 'Added to the variance.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         dim = self.params.model_dim
         one, zero = WeightInit.Constant(1.0), WeightInit.Constant(0.0)
@@ -46,13 +45,13 @@ class RmsNorm(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('model_dim', REQUIRED, 'Size of the last axis.', type=int)
         p.Define('epsilon', 1e-6, 'Added to the mean square.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         init = WeightInit.Constant(1.0)
         weight = base.Weight([self.params.model_dim], init=init, regularize=False)

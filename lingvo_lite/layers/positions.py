@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Optional
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.initializers import WeightInit
 
@@ -24,13 +24,13 @@ class Sinusoid(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('model_dim', REQUIRED, 'Size of the last axis; even.', type=int)
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if p.model_dim % 2:
             raise hyperparams.Fail(p, f'model_dim={p.model_dim} must be even.', 'model_dim')
 
@@ -53,14 +53,14 @@ class LearnedPositions(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('model_dim', REQUIRED, 'Size of the last axis.', type=int)
         p.Define('max_positions', REQUIRED, 'Rows of the table; no sequence is longer.', type=int)
         p.params_init = WeightInit.Gaussian(0.02)
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateVariable('table', base.Weight([p.max_positions, p.model_dim]))

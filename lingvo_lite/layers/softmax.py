@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Callable, Optional, Union
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.embedding import Embedding, padded_rows
 from lingvo_lite.nested_map import NestedMap
@@ -27,7 +27,7 @@ class SoftmaxLoss(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('vocab_size', REQUIRED, 'Number of tokens.', type=int)
         p.Define('model_dim', REQUIRED, 'Size of the last axis of the input.', type=int)
@@ -40,12 +40,12 @@ class SoftmaxLoss(base.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if not 0 <= p.label_smoothing < 1:
             what = f'label_smoothing={p.label_smoothing} is not in [0, 1).'
             raise hyperparams.Fail(p, what, 'label_smoothing')
 
-    def __init__(self, params: Any, embedding: Optional[Embedding] = None):
+    def __init__(self, params: hyperparams.Params, embedding: Optional[Embedding] = None):
         super().__init__(params)
         p = self.params
         self._padded = padded_rows(p.vocab_size)
@@ -146,7 +146,9 @@ def cross_entropy(
     exists = _Exists(logits.shape[-1], vocab_size)
 
     @tf.custom_gradient
-    def CrossEntropy(logits: tf.Tensor) -> Any:
+    def CrossEntropy(
+        logits: tf.Tensor,
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
         x = _Masked(tf.cast(logits, tf.float32), exists)
         p = tf.nn.softmax(x)
         # Of equal logits the first, which a search would take too.
@@ -164,7 +166,7 @@ def cross_entropy(
             loss = z - (1.0 - e) * x_label - e * tf.reduce_mean(real, axis=-1)
         correct = tf.cast(labels == best, tf.float32)
 
-        def Gradient(upstream: tf.Tensor, *_: Any) -> tf.Tensor:
+        def Gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
             others = p - tf.where(exists, e / vocab_size, 0.0) if e else p
             gradient = tf.tensor_scatter_nd_sub(
                 others * upstream[:, tf.newaxis], at_label, (1.0 - e) * upstream
@@ -176,10 +178,10 @@ def cross_entropy(
     return CrossEntropy(logits)
 
 
-def _Exists(padded: int, vocab_size: int) -> Any:
+def _Exists(padded: int, vocab_size: int) -> Union[bool, tf.Tensor]:
     """Which columns are tokens: True if all are, otherwise bool [padded]."""
     return True if padded == vocab_size else tf.range(padded) < vocab_size
 
 
-def _Masked(logits: tf.Tensor, exists: Any) -> tf.Tensor:
+def _Masked(logits: tf.Tensor, exists: Union[bool, tf.Tensor]) -> tf.Tensor:
     return logits if exists is True else tf.where(exists, logits, _IMPOSSIBLE)

@@ -7,13 +7,15 @@ from typing import Any
 from lingvo_lite import hyperparams
 
 
-def handed(p: Any, part: str, *keys: str, **values: Any) -> Any:
+def handed(
+    p: hyperparams.Params, part: str, *keys: str, **values: Any
+) -> hyperparams.InstantiableParams[Any]:
     """A copy of the template p.<part> with `keys` as in p, and `values`.
 
     Raises:
       hyperparams.ConfigError: if the template has a value of its own for one of them.
     """
-    template = p.Get(part)
+    template: hyperparams.InstantiableParams[Any] = p.Get(part)
     wanted = {**{key: p.Get(key) for key in keys}, **values}
     for key, value in wanted.items():
         own = template.Get(key)

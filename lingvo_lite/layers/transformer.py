@@ -8,12 +8,12 @@ A stack hands its sizes, dropout rates and pre_norm to its layers, and these to 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import tensorflow as tf
 
-from lingvo_lite import step
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import hyperparams, step
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import attention, base, dropout, feedforward, norm, template
 from lingvo_lite.nested_map import NestedMap
 
@@ -28,7 +28,7 @@ _SHARED = (
 )
 
 
-def _DefineShared(p: Any) -> None:
+def _DefineShared(p: hyperparams.Params) -> None:
     """What a stack and its layers have in common."""
     p.Define('model_dim', REQUIRED, 'Size of the last axis of input and output.', type=int)
     p.Define('num_heads', REQUIRED, 'Heads of each attention.', type=int)
@@ -43,14 +43,14 @@ class _TransformerLayer(base.BaseLayer):
     """What encoder and decoder layers share."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         _DefineShared(p)
         p.Define('feedforward', feedforward.FeedForward.Params(), 'The feed-forward part.')
         p.Define('norm', norm.LayerNorm.Params(), 'The norm of each part.', bound=base.BaseLayer)
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         rate = p.residual_dropout_prob
@@ -67,7 +67,9 @@ class _TransformerLayer(base.BaseLayer):
         self.CreateChild(name, template.handed(self.params, name, *parts))
         self._CreateNorm(f'{name}_norm')
 
-    def _Add(self, x: tf.Tensor, part: Callable[[tf.Tensor], tf.Tensor], layer_norm: Any) -> Any:
+    def _Add(
+        self, x: tf.Tensor, part: Callable[[tf.Tensor], tf.Tensor], layer_norm: base.BaseLayer
+    ) -> tf.Tensor:
         """x and what `part` makes of it."""
         x = tf.cast(x, self.dtype)
         if self.params.pre_norm:
@@ -82,12 +84,12 @@ class TransformerEncoderLayer(_TransformerLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('self_attention', attention.SelfAttention.Params(), 'The attention.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._CreateAttention('self_attention')
 
@@ -101,13 +103,13 @@ class TransformerDecoderLayer(_TransformerLayer):
     """Self-attention, cross-attention, then feed-forward, each with a residual connection."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('self_attention', attention.SelfAttention.Params(), 'Attention to the target.')
         p.Define('cross_attention', attention.CrossAttention.Params(), 'Attention to the source.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._CreateAttention('self_attention')
         self._CreateAttention('cross_attention')
@@ -119,7 +121,7 @@ class TransformerDecoderLayer(_TransformerLayer):
         source: tf.Tensor,
         source_mask: tf.Tensor,
         return_probs: bool = False,
-    ) -> Any:
+    ) -> Union[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         """One layer over whole sequences.
 
         Args:
@@ -148,7 +150,7 @@ class TransformerDecoderLayer(_TransformerLayer):
         memory: NestedMap,
         source_mask: tf.Tensor,
         return_probs: bool = False,
-    ) -> Any:
+    ) -> tuple[tf.Tensor, NestedMap, Optional[tf.Tensor]]:
         """One position further.
 
         Args:
@@ -177,7 +179,7 @@ class TransformerDecoderLayer(_TransformerLayer):
 
     def _Finish(
         self, x: tf.Tensor, memory: NestedMap, source_mask: tf.Tensor, return_probs: bool
-    ) -> Any:
+    ) -> Union[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         """Cross-attention and feed-forward."""
         probs = None
 
@@ -197,7 +199,7 @@ class _TransformerStack(base.BaseLayer):
     """What the encoder and the decoder share."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         _DefineShared(p)
         p.Define('num_layers', REQUIRED, 'Number of layers.', type=int)
@@ -205,7 +207,7 @@ class _TransformerStack(base.BaseLayer):
         p.Define('norm', norm.LayerNorm.Params(), 'The norm.', bound=base.BaseLayer)
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         layer = template.handed(p, 'layer', *_SHARED, 'norm')
@@ -226,7 +228,7 @@ class TransformerEncoder(_TransformerStack):
     """A stack of encoder layers."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('layer', TransformerEncoderLayer.Params(), 'Each layer.', bound=base.BaseLayer)
         return p
@@ -251,7 +253,7 @@ class TransformerDecoder(_TransformerStack):
     """A stack of decoder layers: over whole sequences, or step by step."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('layer', TransformerDecoderLayer.Params(), 'Each layer.', bound=base.BaseLayer)
         return p
@@ -263,7 +265,7 @@ class TransformerDecoder(_TransformerStack):
         source: tf.Tensor,
         source_paddings: tf.Tensor,
         return_attention: bool = False,
-    ) -> Any:
+    ) -> Union[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         """Decodes known targets.
 
         Args:
@@ -309,7 +311,9 @@ class TransformerDecoder(_TransformerStack):
             state.cache[name], state.source[name] = layer.InitStates(source)
         return state
 
-    def ExtendStep(self, x: tf.Tensor, state: NestedMap, return_attention: bool = False) -> Any:
+    def ExtendStep(
+        self, x: tf.Tensor, state: NestedMap, return_attention: bool = False
+    ) -> Union[tuple[tf.Tensor, NestedMap], tuple[tf.Tensor, NestedMap, tf.Tensor]]:
         """One position further.
 
         Args:

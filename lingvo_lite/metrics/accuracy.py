@@ -15,7 +15,7 @@ class Accuracy(mean.Mean):
     def __init__(self, name: str = 'accuracy'):
         super().__init__(name)
 
-    def Update(
+    def Update(  # type: ignore[override]  # It takes what a Mean is to be made of.
         self, predictions: np.ndarray, labels: np.ndarray, weights: Optional[np.ndarray] = None
     ) -> None:
         """Compares element by element.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class BaseMetric(abc.ABC):
@@ -20,7 +23,7 @@ class BaseMetric(abc.ABC):
         self.name = name
 
     @abc.abstractmethod
-    def Update(self, *args: Any, **kwargs: Any) -> None:
+    def Update(self, *args: Any, **kwargs: Any) -> Any:
         """Adds what was seen."""
 
     @property
@@ -29,7 +32,7 @@ class BaseMetric(abc.ABC):
         """The number. Raises ValueError as long as nothing was added."""
 
     @abc.abstractmethod
-    def Merge(self, other: BaseMetric) -> None:
+    def Merge(self, other: Self) -> None:
         """Adds what another metric of the same kind has collected, which stays as it is."""
 
     @abc.abstractmethod

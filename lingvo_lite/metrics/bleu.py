@@ -6,11 +6,14 @@ Post 2018, "A Call for Clarity in Reporting BLEU Scores", https://aclanthology.o
 from __future__ import annotations
 
 import abc
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from sacrebleu.metrics import BLEU, CHRF
 
 from lingvo_lite.metrics import base
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class _SacreMetric(base.BaseMetric):
@@ -56,7 +59,7 @@ class _SacreMetric(base.BaseMetric):
         self._references.append(references)
         self._scored = None
 
-    def Merge(self, other: base.BaseMetric) -> None:
+    def Merge(self, other: Self) -> None:
         self._CheckMergeable(other)
         if other._options != self._options:
             raise ValueError(
@@ -87,7 +90,7 @@ class _SacreMetric(base.BaseMetric):
             scorer = self._NewScorer()
             # sacrebleu takes one list for each number of a reference, None where there is none.
             count = max(len(references) for references in self._references)
-            streams = [
+            streams: list[Any] = [
                 [refs[i] if i < len(refs) else None for refs in self._references]
                 for i in range(count)
             ]

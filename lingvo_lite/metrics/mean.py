@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from lingvo_lite.metrics import base
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _LARGEST_EXPONENT = 700.0  # exp() of more does not fit into a float.
 
@@ -49,7 +52,7 @@ class Mean(base.BaseMetric):
         """The sum of the weights."""
         return self._weight
 
-    def Merge(self, other: base.BaseMetric) -> None:
+    def Merge(self, other: Self) -> None:
         self._CheckMergeable(other)
         self._total += other._total
         self._weight += other._weight

@@ -7,11 +7,14 @@ import importlib.metadata
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple, Union
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 import jiwer
 
 from lingvo_lite.metrics import base
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Chunk(NamedTuple):
@@ -74,11 +77,11 @@ def Align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Chunk]:
         return [Chunk('insert', (), hypothesis)] if hypothesis else []
     # Each unit stands as one word, whatever it is made of.
     numbers: dict[str, str] = {}
-    lines = [
+    one, other = (
         ' '.join(numbers.setdefault(unit, str(len(numbers))) for unit in side)
         for side in (reference, hypothesis)
-    ]
-    (chunks,) = jiwer.process_words(*lines).alignments
+    )
+    (chunks,) = jiwer.process_words(one, other).alignments
     return [
         Chunk(
             chunk.type,
@@ -155,7 +158,7 @@ class _ErrorRate(base.BaseMetric):
         self._wrong += edits.errors > 0
         return edits
 
-    def Merge(self, other: base.BaseMetric) -> None:
+    def Merge(self, other: Self) -> None:
         self._CheckMergeable(other)
         if other.signature != self.signature:
             raise ValueError(

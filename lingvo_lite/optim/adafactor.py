@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.optim import base_optimizer
 
 
@@ -26,7 +25,7 @@ class Adafactor(base_optimizer.BaseOptimizer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('decay_exponent', 0.8, 'How fast the memory of squared gradients grows.')
         p.Define('epsilon1', 1e-30, 'Added to squared gradients.')
@@ -37,7 +36,7 @@ class Adafactor(base_optimizer.BaseOptimizer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         base_optimizer.CheckRange(
             p, 'decay_exponent', 'epsilon1', 'epsilon2', 'min_dim_size_to_factor'
         )

@@ -6,11 +6,12 @@ import difflib
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Optional, Union
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import Self
 
 Slots = dict[str, tf.Variable]
 
@@ -32,19 +33,19 @@ class BaseOptimizer:
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """The Params of this optimizer."""
         return hyperparams.InstantiableParams(cls)
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises hyperparams.Fail(p, ...) if values do not fit each other."""
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
         self._variables: dict[str, tf.Variable] = {}
         self._slots: dict[str, Slots] = {}
-        self._iteration: Any = None
+        self._iteration: tf.Variable = None  # until `Build`
 
     def Build(self, variables: Mapping[str, tf.Variable]) -> None:
         """Creates the slots. Called once, in the strategy's scope, before any tf.function.
@@ -135,7 +136,7 @@ class BaseOptimizer:
         self,
         variable: tf.Variable,
         grad: tf.Tensor,
-        slots: Slots,
+        slots: dict[str, tf.Variable],
         shared: dict[str, tf.Tensor],
         path: str,
     ) -> None:
@@ -144,7 +145,7 @@ class BaseOptimizer:
 
     # Inside.
 
-    def _CheckGradient(self, path: str, grad: Any) -> None:
+    def _CheckGradient(self, path: str, grad: Union[tf.Tensor, tf.IndexedSlices]) -> None:
         if path not in self._variables:
             near = difflib.get_close_matches(path, self._variables, n=3)
             raise ValueError(
@@ -181,20 +182,20 @@ def ZerosBeside(variable: tf.Variable, shape: Sequence[int], name: str) -> tf.Va
         return tf.Variable(tf.zeros(shape), trainable=False, name=name.replace('/', '_'))
 
 
-def DefineMoments(p: Any, epsilon: float) -> None:
+def DefineMoments(p: hyperparams.Params, epsilon: float) -> None:
     """Adds the params of Adam's two means."""
     p.Define('beta1', 0.9, 'Decay of the mean of gradients.')
     p.Define('beta2', 0.999, 'Decay of the mean of squared gradients.')
     p.Define('epsilon', epsilon, 'Added to the root in the denominator.')
 
 
-def CheckMoments(p: Any) -> None:
+def CheckMoments(p: hyperparams.Params) -> None:
     """Raises ConfigError unless beta1 and beta2 are in [0, 1) and epsilon is at least 0."""
     CheckRange(p, 'beta1', 'beta2', below=1.0)
     CheckRange(p, 'epsilon')
 
 
-def DefineWeightDecay(p: Any) -> None:
+def DefineWeightDecay(p: hyperparams.Params) -> None:
     """Adds the params of decoupled weight decay."""
     p.Define('weight_decay', 0.0, 'Share of a weight that is taken off, times the learning rate.')
     p.Define(
@@ -204,7 +205,7 @@ def DefineWeightDecay(p: Any) -> None:
     )
 
 
-def CheckWeightDecay(p: Any) -> None:
+def CheckWeightDecay(p: hyperparams.Params) -> None:
     """Raises ConfigError unless the decay is at least 0 and the exclusion is a regex."""
     CheckRange(p, 'weight_decay')
     try:
@@ -217,13 +218,13 @@ def CheckWeightDecay(p: Any) -> None:
         ) from None
 
 
-def WeightDecay(p: Any, path: str) -> float:
+def WeightDecay(p: hyperparams.Params, path: str) -> float:
     """The decay of the variable at `path`; 0.0 if it is excluded."""
     excluded = p.weight_decay_exclusion and re.search(p.weight_decay_exclusion, path)
     return 0.0 if excluded else p.weight_decay
 
 
-def CheckRange(p: Any, *keys: str, below: Optional[float] = None) -> None:
+def CheckRange(p: hyperparams.Params, *keys: str, below: Optional[float] = None) -> None:
     """Raises ConfigError unless the params `keys` are at least 0, and less than `below`."""
     for key in keys:
         value = p.Get(key)

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Optional, Union
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import Self
 
 
 class LossScale:
@@ -50,7 +51,7 @@ class LossScale:
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """The Params of the loss scale."""
         p = hyperparams.InstantiableParams(cls)
         p.Define(
@@ -75,7 +76,7 @@ class LossScale:
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if the values do not fit each other."""
         if not 0.0 < p.min_scale <= p.initial_scale <= p.max_scale < math.inf:
             raise hyperparams.Fail(
@@ -93,7 +94,7 @@ class LossScale:
             if not 0.0 < p.Get(key) < 1.0:
                 raise hyperparams.Fail(p, f'{key}={p.Get(key)} must be in (0, 1).', key=key)
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
         self.needs_max_gradient = params.method == 'logmax'
         self.adapts = params.method in ('backoff', 'logmax')
@@ -119,7 +120,7 @@ class LossScale:
                 self._Create(name, 0 if name == 'observations' else 0.0)
 
     @property
-    def scale(self) -> Any:
+    def scale(self) -> Union[tf.Tensor, tf.Variable]:
         """S: float32 scalar, a variable where it can change."""
         if self.params.method == 'none':
             return tf.constant(1.0)
@@ -128,7 +129,7 @@ class LossScale:
         return self._Built()['scale']
 
     @property
-    def overflows_at_floor(self) -> Any:
+    def overflows_at_floor(self) -> Union[tf.Tensor, tf.Variable]:
         """int64 scalar: how many overflows in a row found S at min_scale; 0 while it can fall."""
         if not self.adapts:
             return tf.constant(0, tf.int64)
@@ -190,7 +191,7 @@ class LossScale:
 
 
 def BackOffScale(
-    scale: tf.Tensor, good_steps: tf.Tensor, finite: tf.Tensor, p: Any
+    scale: tf.Tensor, good_steps: tf.Tensor, finite: tf.Tensor, p: hyperparams.Params
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Down after an overflow, up after a long time without one.
 
@@ -210,7 +211,7 @@ def BackOffScale(
 
 
 def LogMaxScale(
-    old: Mapping[str, tf.Tensor], finite: tf.Tensor, max_gradient: tf.Tensor, p: Any
+    old: Mapping[str, tf.Tensor], finite: tf.Tensor, max_gradient: tf.Tensor, p: hyperparams.Params
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """S = 2^(log_max - (mean + overflow_std_dev * sigma)), at most `factor` times the S before.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Union
 
 import tensorflow as tf
 
+from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.optim import base_optimizer
 
 
@@ -23,7 +25,7 @@ class NovoGrad(base_optimizer.BaseOptimizer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('beta1', 0.95, 'Decay of the momentum.')
         p.Define('beta2', 0.98, 'Decay of the mean of squared norms.')
@@ -32,7 +34,7 @@ class NovoGrad(base_optimizer.BaseOptimizer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         base_optimizer.CheckMoments(p)
         base_optimizer.CheckWeightDecay(p)
 

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.optim import base_optimizer
 from lingvo_lite.optim.adafactor import Adafactor
 from lingvo_lite.optim.base_optimizer import BaseOptimizer
@@ -89,14 +90,14 @@ class Momentum(KerasOptimizer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('alpha', 0.9, 'The momentum.')
         p.Define('use_nesterov', False, "Whether it is Nesterov's.")
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if not 0.0 < p.alpha < 1.0:
             raise hyperparams.Fail(
                 p, f'alpha={p.alpha} must lie between 0 and 1. Without momentum: SGD.', key='alpha'
@@ -121,7 +122,7 @@ class Larc(Momentum):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('eta', 1e-3, 'The trust: a step over the size of the variable.')
         p.Define(
@@ -135,7 +136,7 @@ class Larc(Momentum):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         base_optimizer.CheckRange(p, 'min_update', 'epsilon')
         if p.eta <= 0:
@@ -171,13 +172,13 @@ class Adam(KerasOptimizer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         base_optimizer.DefineMoments(p, epsilon=1e-8)
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         base_optimizer.CheckMoments(p)
 
     def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
@@ -230,13 +231,13 @@ class AdamW(Adam):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         base_optimizer.DefineWeightDecay(p)
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         base_optimizer.CheckWeightDecay(p)
 
@@ -260,7 +261,7 @@ class Lion(KerasOptimizer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('beta1', 0.9, 'Share of the mean in what the sign is taken of.')
         p.Define('beta2', 0.99, 'Decay of the mean of gradients.')
@@ -268,7 +269,7 @@ class Lion(KerasOptimizer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         base_optimizer.CheckRange(p, 'beta1', 'beta2', below=1.0)
         if not p.beta1:
             raise hyperparams.Fail(
@@ -301,14 +302,14 @@ class Lamb(KerasOptimizer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         base_optimizer.DefineMoments(p, epsilon=1e-6)
         base_optimizer.DefineWeightDecay(p)
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         base_optimizer.CheckMoments(p)
         base_optimizer.CheckWeightDecay(p)
 
@@ -353,7 +354,9 @@ def trust_ratio(w: tf.Tensor, g: tf.Tensor, eta: float, epsilon: float) -> tf.Te
     return tf.math.divide_no_nan(eta * tf.norm(w), tf.norm(g) + epsilon)
 
 
-def _Decay(p: Any, variable: tf.Variable, learning_rate: tf.Tensor, path: str) -> None:
+def _Decay(
+    p: hyperparams.Params, variable: tf.Variable, learning_rate: tf.Tensor, path: str
+) -> None:
     """w <- w - a weight_decay w, unless the path is excluded."""
     decay = base_optimizer.WeightDecay(p, path)
     if decay:

@@ -7,27 +7,27 @@ does not count. All values are computed in float32; differences of n are taken i
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Any
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 
 
 class BaseSchedule:
     """A schedule made from Params."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """The Params of this schedule."""
         return hyperparams.InstantiableParams(cls)
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises hyperparams.Fail(p, ...) if values do not fit each other."""
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
@@ -46,7 +46,7 @@ class Constant(BaseSchedule):
     """value."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('value', 1.0, 'The factor.')
         return p
@@ -63,7 +63,7 @@ class Transformer(BaseSchedule):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('warmup_steps', 4000, 'Updates until the peak.')
         p.Define('model_dim', 512, 'Width of the model.')
@@ -71,7 +71,7 @@ class Transformer(BaseSchedule):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         _CheckPositive(p, 'warmup_steps', 'model_dim')
         if p.decay_end is not None and p.decay_end < p.warmup_steps:
             raise hyperparams.Fail(
@@ -97,14 +97,14 @@ class SqrtDecay(BaseSchedule):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('warmup_steps', 10_000, 'Updates until the decay begins.')
         p.Define('multiplier', 1.0, 'A factor.')
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         _CheckPositive(p, 'warmup_steps')
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
@@ -117,14 +117,14 @@ class Linear(BaseSchedule):
     """y0 + (y1 - y0) * x, x = (n - n0) / (n1 - n0) in [0, 1]: constant before n0 and after n1."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('start', (0, 1.0), '(n0, y0).')
         p.Define('limit', REQUIRED, '(n1, y1), with n1 > n0.', type=tuple)
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         _CheckInterval(p)
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
@@ -142,14 +142,14 @@ class Polynomial(Linear):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('power', 1.0, 'The exponent.')
         p.Define('origin', 'start', 'Where it is flat.', choices=('start', 'limit'))
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         _CheckPositive(p, 'power')
 
@@ -166,14 +166,14 @@ class Exponential(BaseSchedule):
     """y0 * (y1 / y0)^x, from (n0, y0) to (n1, y1), constant before and after."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('start', (0, 1.0), '(n0, y0), with y0 > 0.')
         p.Define('limit', REQUIRED, '(n1, y1), with n1 > n0 and y1 > 0.', type=tuple)
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         _CheckInterval(p)
         for key in ('start', 'limit'):
             if p.Get(key)[1] <= 0:
@@ -194,7 +194,7 @@ class ContinuousLearningRateSchedule(BaseSchedule):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('initial_value', 1.0, 'The factor until start_step.')
         p.Define('start_step', 400_000, 'n at which the decay begins.')
@@ -203,7 +203,7 @@ class ContinuousLearningRateSchedule(BaseSchedule):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         _CheckPositive(p, 'half_life_steps')
         if not 0 <= p.min <= p.initial_value:
             raise hyperparams.Fail(
@@ -224,7 +224,7 @@ class Cosine(BaseSchedule):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('initial_value', 1.0, 'Factor at n = 0.')
         p.Define('final_value', 0.0, 'Factor from n = total_steps on.')
@@ -232,7 +232,7 @@ class Cosine(BaseSchedule):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         _CheckPositive(p, 'total_steps')
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
@@ -246,14 +246,14 @@ class PiecewiseConstant(BaseSchedule):
     """values[i] where boundaries[i - 1] <= n < boundaries[i]."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('boundaries', REQUIRED, 'Rising n, at each of which a new value begins.', list)
         p.Define('values', REQUIRED, 'The factors, one more than boundaries.', list)
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if len(p.values) != len(p.boundaries) + 1:
             raise hyperparams.Fail(
                 p,
@@ -284,17 +284,17 @@ class WarmUp(BaseSchedule):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('warmup_steps', REQUIRED, 'Updates until the full value.', type=int)
         p.Define('schedule', Constant.Params(), 'The schedule to warm up to.', bound=BaseSchedule)
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         _CheckPositive(p, 'warmup_steps')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._schedule = params.schedule.Instantiate()
 
@@ -309,13 +309,13 @@ def _Fraction(updates: tf.Tensor, start: int, limit: int) -> tf.Tensor:
     return tf.cast(passed, tf.float32) / float(limit - start)
 
 
-def _CheckPositive(p: Any, *keys: str) -> None:
+def _CheckPositive(p: hyperparams.Params, *keys: str) -> None:
     for key in keys:
         if p.Get(key) <= 0:
             raise hyperparams.Fail(p, f'{key}={p.Get(key)} must be greater than 0.', key=key)
 
 
-def _CheckInterval(p: Any) -> None:
+def _CheckInterval(p: hyperparams.Params) -> None:
     for key in ('start', 'limit'):
         point = p.Get(key)
         if not (len(point) == 2 and _IsNumber(point[0], (int,)) and _IsNumber(point[1])):
@@ -328,5 +328,5 @@ def _CheckInterval(p: Any) -> None:
         )
 
 
-def _IsNumber(value: Any, types: Optional[tuple[type, ...]] = (int, float)) -> bool:
+def _IsNumber(value: Any, types: tuple[type, ...] = (int, float)) -> bool:
     return isinstance(value, types) and not isinstance(value, bool)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.optim import optimizers, schedules
 
 
@@ -20,7 +19,7 @@ class VariableGroup:
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """The Params of a group."""
         p = hyperparams.InstantiableParams(cls)
         p.Define('name', hyperparams.REQUIRED, 'Name of the group in logs.', type=str)
@@ -31,5 +30,5 @@ class VariableGroup:
         p.Define('optimizer', optimizers.Adam.Params(), 'The optimizer.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         self.params = params

@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable
 
 from lingvo_lite.runs import atomic
 
@@ -74,7 +74,7 @@ class MetricsLog:
         """
         return self._Rewrite(lambda record: record['step'] <= step)
 
-    def _Rewrite(self, keep: Any) -> int:
+    def _Rewrite(self, keep: Callable[[dict[str, Any]], bool]) -> int:
         if not os.path.exists(self.path):
             return 0
         with open(self.path, 'rb') as file:

@@ -328,10 +328,12 @@ def _CheckReplicas(subject: Subject, strategy: tf.distribute.Strategy, training:
 def CheckSteps(subject: Subject) -> None:
     """Position by position is the same as the whole sequence at once."""
     inputs = subject.batch.Transform(tf.constant)
+    steps = subject.case.steps
+    assert steps is not None
     with step.Context(training=False):
-        by_time = subject.case.steps(subject.layer, inputs).numpy()
+        by_time = steps(subject.layer, inputs).numpy()
         with base.Hoisted(subject.layer):
-            hoisted = subject.case.steps(subject.layer, inputs).numpy()
+            hoisted = steps(subject.layer, inputs).numpy()
     wanted = subject.Real(NestedMap(by_time=subject.outputs.by_time))
     _Close(subject.Real(NestedMap(by_time=by_time)), wanted, 1e-5, 'steps')
     _Close(subject.Real(NestedMap(by_time=hoisted)), wanted, 1e-5, 'steps, variables hoisted')

@@ -252,7 +252,7 @@ _RATES = {
 _HEADS = {'model_dim': _DIM, 'num_heads': 2}
 # gelu, because a relu that flips at a rounding error says nothing about low precision.
 _LAYER = {**_HEADS, **_RATES, 'hidden_dim': 12, 'feedforward.activation': 'gelu'}
-_STACK = {**_HEADS, **_RATES, 'hidden_dim': 12, 'num_layers': 2}
+_STACK: dict[str, Any] = {**_HEADS, **_RATES, 'hidden_dim': 12, 'num_layers': 2}
 _STACK['layer.feedforward.activation'] = 'gelu'
 
 

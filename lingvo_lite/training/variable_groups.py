@@ -100,7 +100,7 @@ def MakeGroups(train: Any, variables: dict[str, tf.Variable]) -> list[Group]:
                 learning_rate=train.learning_rate,
             )
         ]
-    groups = []
+    groups: list[Group] = []
     members: dict[str, list[str]] = {path: [] for path in variables}
     for p in train.learners:
         missing = p.Missing()

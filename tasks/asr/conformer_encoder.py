@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-from lingvo_lite import layers
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import hyperparams, layers
+from lingvo_lite.hyperparams import REQUIRED, Self
 
 _STRIDE = 2
 
@@ -19,7 +17,7 @@ class ConformerEncoder(layers.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Number of features.', type=int)
         p.Define('model_dim', REQUIRED, 'Size of the blocks; channels of the convolutions.', int)
@@ -28,7 +26,7 @@ class ConformerEncoder(layers.BaseLayer):
         p.Define('block', layers.ConformerBlock.Params(), 'Each block.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         convolutions, frequency = [], p.input_dim

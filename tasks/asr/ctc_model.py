@@ -10,7 +10,7 @@ import tensorflow as tf
 from lingvo_lite import decoding, hyperparams, layers
 from lingvo_lite.decoding.ctc import alignment
 from lingvo_lite.decoding.language_models import fusion_params
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.nested_map import NestedMap
 
 from . import recognizer
@@ -30,7 +30,7 @@ class CtcModel(recognizer.Recognizer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('vocab_size', REQUIRED, 'Number of tokens.', type=int)
         p.Define('encoder', layers.DenseBlocks.Params(), 'Encoder.', bound=layers.BaseLayer)
@@ -39,7 +39,7 @@ class CtcModel(recognizer.Recognizer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         if fusion_params.adds(p.fusion) and p.search.method == 'greedy':
             what = (
@@ -48,7 +48,7 @@ class CtcModel(recognizer.Recognizer):
             )
             raise hyperparams.Fail(p, what, 'fusion.word_bonus' if not p.fusion.lm else 'fusion.lm')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateChild('encoder', layers.handed(p, 'encoder', input_dim=self.frontend.output_dim))

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, layers, step
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.layers.recurrent import recurrence
 from lingvo_lite.nested_map import NestedMap
 
@@ -24,7 +25,7 @@ class AsrDecoder(layers.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('vocab_size', 96, 'Number of tokens.')
         p.Define('emb_dim', 96, 'Size of the token embedding.')
@@ -55,12 +56,12 @@ class AsrDecoder(layers.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if p.rnn_layers < 1:
             what = f'rnn_layers={p.rnn_layers} is not at least 1.'
             raise hyperparams.Fail(p, what, 'rnn_layers')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateChild('dropout', layers.Dropout.Params().Set(rate=p.dropout_prob))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, layers
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 
 
 class RowConvolution(layers.BaseLayer):
@@ -20,14 +19,14 @@ class RowConvolution(layers.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Number of channels.', type=int)
         p.Define('width', REQUIRED, 'Frames that are looked at.', type=int)
         p.Define('batch_norm', layers.BatchNorm.Params(), 'The batch norm.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateVariable('w', layers.Weight([p.width, p.input_dim]))
@@ -50,7 +49,7 @@ class DeepSpeechEncoder(layers.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Number of features.', type=int)
         p.Define('conv_kernels', REQUIRED, '(time, frequency) of each convolution.', type=list)
@@ -68,13 +67,13 @@ class DeepSpeechEncoder(layers.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         for key in ('conv_strides', 'conv_channels'):
             if len(p.Get(key)) != len(p.conv_kernels):
                 what = f'{len(p.conv_kernels)} conv_kernels need as many {key}, got {p.Get(key)}.'
                 raise hyperparams.Fail(p, what, key)
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         frequency, channels, convolutions = p.input_dim, 1, []

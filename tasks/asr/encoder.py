@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, layers
+from lingvo_lite.hyperparams import Self
 
 
 class AsrEncoder(layers.BaseLayer):
@@ -26,7 +27,7 @@ class AsrEncoder(layers.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define(
             'input_shape',
@@ -70,7 +71,7 @@ class AsrEncoder(layers.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         shape = p.input_shape
         if len(shape) != 4 or list(shape[:2]) != [None, None] or not all(shape[2:]):
             what = f'input_shape={shape} must be [None, None, frequency, channels].'
@@ -95,7 +96,7 @@ class AsrEncoder(layers.BaseLayer):
             what = f'num_lstm_layers={p.num_lstm_layers} is not at least 1.'
             raise hyperparams.Fail(p, what, 'num_lstm_layers')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         frequency, channels = p.input_shape[2:]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from lingvo_lite import hyperparams, inputs
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs.speech import manifests
 
 DIGITS = 'zero one two three four five six seven eight nine'.split()
@@ -24,7 +24,7 @@ class _SplitInput(inputs.SpeechInput):
     splits: tuple[str, ...]
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Delete('file_pattern')
@@ -34,15 +34,15 @@ class _SplitInput(inputs.SpeechInput):
         return p
 
     @classmethod
-    def _CheckFiles(cls, p: hyperparams.InstantiableParams) -> None:
+    def _CheckFiles(cls, p: hyperparams.Params) -> None:
         del p  # there is nothing to choose
 
     @classmethod
-    def _Open(cls, p: Any) -> inputs.Utterances:
+    def _Open(cls, p: hyperparams.Params) -> inputs.Utterances:
         return inputs.ManifestUtterances(cls.Manifest(p))
 
     @classmethod
-    def Manifest(cls, p: Any) -> str:
+    def Manifest(cls, p: hyperparams.Params) -> str:
         """The path of the manifest of p.split."""
         raise NotImplementedError
 
@@ -53,7 +53,7 @@ class SpokenDigitsInput(_SplitInput):
     splits = ('train', 'dev', 'test')
 
     @classmethod
-    def Manifest(cls, p: Any) -> str:
+    def Manifest(cls, p: hyperparams.Params) -> str:
         """Lies beside this file; tools/make_spoken_digits.py wrote it."""
         return os.path.join(os.path.dirname(__file__), 'spoken_digits', f'{p.split}.tsv')
 
@@ -68,7 +68,7 @@ class FsddInput(_SplitInput):
     splits = ('train', 'test')
 
     @classmethod
-    def Manifest(cls, p: Any) -> str:
+    def Manifest(cls, p: hyperparams.Params) -> str:
         """Written into the cache folder. Raises FileNotFoundError without the recordings."""
         folder = inputs.FindData('fsdd/recordings', 'git clone of that repository as `fsdd`')
         rows = []
@@ -89,14 +89,14 @@ class LibrispeechMiniInput(_SplitInput):
     splits = ('train', 'dev', 'test', 'test_other')
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('num_utterances', 0, 'Only so many, the first of the split by id; 0: all.')
         return p
 
     @classmethod
-    def Manifest(cls, p: Any) -> str:
+    def Manifest(cls, p: hyperparams.Params) -> str:
         """Written into the cache folder. Raises FileNotFoundError without the recordings."""
         root = inputs.FindData('librispeech-mini')
         if p.split == 'test_other':

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import decoding, hyperparams, layers, task
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.nested_map import NestedMap
 
 from . import decoder, encoder, recognizer
@@ -30,7 +31,7 @@ class AsrModel(recognizer.Recognizer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('encoder', encoder.AsrEncoder.Params(), 'Encoder.', bound=layers.BaseLayer)
         p.Define('decoder', decoder.AsrDecoder.Params(), 'Decoder.', bound=layers.BaseLayer)
@@ -40,13 +41,13 @@ class AsrModel(recognizer.Recognizer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         if not 0 <= p.ctc_weight < 1:
             what = f'ctc_weight={p.ctc_weight} must be in [0, 1); for CTC alone use CtcModel.'
             raise hyperparams.Fail(p, what, 'ctc_weight')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateChild('encoder', p.encoder)

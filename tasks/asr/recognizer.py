@@ -6,8 +6,9 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from lingvo_lite import decoding, layers, metrics, task
+from lingvo_lite import decoding, hyperparams, layers, metrics, task
 from lingvo_lite.decoding.language_models import fusion_params
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import run_files
 from lingvo_lite.nested_map import NestedMap
 
@@ -20,7 +21,7 @@ class Recognizer(task.BaseTask):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define(
             'frontend',
@@ -37,7 +38,7 @@ class Recognizer(task.BaseTask):
         )
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self.CreateChild('frontend', self.params.frontend)
         self.CreateChild('spec_augment', self.params.spec_augment)

@@ -11,9 +11,8 @@ Every line is a text of its own.
 
 from __future__ import annotations
 
-from typing import Any
-
-from lingvo_lite import inputs
+from lingvo_lite import hyperparams, inputs
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache
 
 
@@ -24,7 +23,7 @@ class LinesInput(inputs.SourceTextInput):
     _keeps_counts = True
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Delete('source_file')
@@ -40,7 +39,7 @@ class LinesInput(inputs.SourceTextInput):
         )
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         """Opens the file.
 
         Raises:

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from lingvo_lite import layers, task
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import hyperparams, layers, task
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.nested_map import NestedMap
 
 
@@ -23,7 +23,7 @@ class RnnLm(task.BaseTask):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         task.DefineTokens(p)
         p.Define('model_dim', REQUIRED, 'Size of the embeddings.', type=int)
@@ -33,7 +33,7 @@ class RnnLm(task.BaseTask):
         p.Define('softmax', layers.SoftmaxLoss.Params(), 'Output and loss.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         handed = layers.handed
@@ -73,7 +73,7 @@ class RnnLm(task.BaseTask):
         return self.softmax.Logits(self.dropout(x)), state
 
 
-def Sizes(p: Any, model_dim: int, num_layers: int, cell_dim: int) -> Any:
+def Sizes(p: hyperparams.Params, model_dim: int, num_layers: int, cell_dim: int) -> Any:
     """RnnLm Params with these sizes."""
     p.model_dim = model_dim
     p.rnn.num_layers = num_layers

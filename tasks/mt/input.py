@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from lingvo_lite import inputs
+from lingvo_lite import hyperparams, inputs
 
 from . import numbers
 
@@ -16,6 +15,6 @@ NUMBERS = 'generated/numbers_en_de_v1'
 class NumbersInput(inputs.ParallelTextInput):
     """Number words, written into the cache folder when the input is first built."""
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         numbers.Write(os.path.join(inputs.CacheDir(), NUMBERS))
         super().__init__(params)

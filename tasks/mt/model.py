@@ -8,8 +8,8 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from lingvo_lite import decoding, layers, metrics, task
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import decoding, hyperparams, layers, metrics, task
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.nested_map import NestedMap
 
 
@@ -23,7 +23,7 @@ class TransformerModel(task.BaseTask):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         task.DefineTokens(p)
         p.Define('model_dim', REQUIRED, 'Size of the embeddings and of all layers.', type=int)
@@ -38,7 +38,7 @@ class TransformerModel(task.BaseTask):
         )
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         dims = {'vocab_size': p.vocab_size, 'model_dim': p.model_dim}

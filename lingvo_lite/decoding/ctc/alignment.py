@@ -61,7 +61,9 @@ def align(
     at_start = tf.tile([[0.0]], [batch, 1])
     scores = tf.concat([at_start, tf.fill([batch, states], _NONE)], axis=1)
 
-    def Forward(frame, scores, moves):
+    def Forward(
+        frame: tf.Tensor, scores: tf.Tensor, moves: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
         # scores: [batch, 1 + states], the first being that of the start.
         stay, step = scores[:, 1:], scores[:, :-1]
         skip = tf.pad(scores[:, :-2], [[0, 0], [1, 0]], constant_values=_NONE)
@@ -86,7 +88,9 @@ def align(
     path = tf.TensorArray(tf.int32, num_frames + 1, element_shape=[None])
     path = path.write(num_frames, tf.fill([batch], -1))
 
-    def Backward(frame, state, path):
+    def Backward(
+        frame: tf.Tensor, state: tf.Tensor, path: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
         move = tf.gather(moves.read(frame), tf.maximum(state, 0), batch_dims=1)
         path = path.write(frame, tf.where(real[frame], state, -1))
         return frame - 1, state - move, path

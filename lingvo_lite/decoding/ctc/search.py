@@ -12,13 +12,14 @@ Hypotheses do not depend on the other utterances of the batch, their number or t
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
 from lingvo_lite.decoding import top_k
 from lingvo_lite.decoding.language_models import fusion
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.nested_map import NestedMap
 
 # The log-probability of what cannot be. Finite, so that no difference of two is undefined, and so
@@ -36,10 +37,10 @@ class CtcSearch:
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = hyperparams.InstantiableParams(cls)
 
-        def Define(name, default, description, **kwargs):
+        def Define(name: str, default: Any, description: str, **kwargs: Any) -> None:
             p.Define(name, default, description, resume='free', **kwargs)
 
         Define(
@@ -60,7 +61,7 @@ class CtcSearch:
         return p
 
     @classmethod
-    def Check(cls, params: hyperparams.InstantiableParams) -> None:
+    def Check(cls, params: hyperparams.Params) -> None:
         """Raises ConfigError where a value is out of its range or values do not fit together."""
         p = params
         hyperparams.Require(p, p.beam_size >= 1, 'beam_size', 'at least 1')
@@ -80,7 +81,7 @@ class CtcSearch:
             f'at most beam_size={p.beam_size}',
         )
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
 
     def Decode(
@@ -192,7 +193,9 @@ def prefix_beam_search(
     frames = tf.transpose(log_probs, [1, 0, 2])
     shapes = tf.nest.map_structure(lambda x: tf.TensorShape([None, *x.shape[1:].as_list()]), beam)
 
-    def Body(frame, beam, parents, tokens):
+    def Body(
+        frame: tf.Tensor, beam: NestedMap, parents: tf.TensorArray, tokens: tf.TensorArray
+    ) -> tuple[tf.Tensor, NestedMap, tf.TensorArray, tf.TensorArray]:
         following, parent, token = _advance(beam, frames[frame], kept, blank_id)
         if lm is not None:
             following.lm = _listen(lm, beam.lm, parent, token, vocab)
@@ -224,7 +227,7 @@ def prefix_beam_search(
 # In the shapes below: a utterances, k prefixes, m tokens that may extend them.
 
 
-def _start(batch, k, lm, vocab):
+def _start(batch: tf.Tensor, k: int, lm: Optional[fusion.LanguageModel], vocab: int) -> NestedMap:
     """The beam in front of the first frame: the empty prefix, and k - 1 that do not exist.
 
     NestedMap(
@@ -256,7 +259,9 @@ def _start(batch, k, lm, vocab):
     return beam
 
 
-def _advance(beam, frame, m, blank_id):
+def _advance(
+    beam: NestedMap, frame: tf.Tensor, m: int, blank_id: int
+) -> tuple[NestedMap, tf.Tensor, tf.Tensor]:
     """One frame further.
 
     Args:
@@ -312,7 +317,7 @@ def _advance(beam, frame, m, blank_id):
     from_ = tf.where(stayed, chosen, (chosen - k) // m)
     token = tf.gather(tokens, tf.where(stayed, 0, (chosen - k) % m), batch_dims=1)
 
-    def Gather(x):
+    def Gather(x: tf.Tensor) -> tf.Tensor:
         return tf.gather(x, from_, batch_dims=1)
 
     exists = ranks > _IMPOSSIBLE_BELOW
@@ -330,7 +335,7 @@ def _advance(beam, frame, m, blank_id):
     return following, from_, tf.where(stayed, _NO_TOKEN, token)
 
 
-def _before(beam, total, prefix, token):
+def _before(beam: NestedMap, total: tf.Tensor, prefix: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
     """Log-probability of the alignments of a prefix that a token can follow as a new one.
 
     A token that repeats the last one needs a blank in between.
@@ -345,13 +350,15 @@ def _before(beam, total, prefix, token):
       float32 [a, k].
     """
 
-    def Gather(x):
+    def Gather(x: tf.Tensor) -> tf.Tensor:
         return tf.gather(x, prefix, batch_dims=1)
 
     return tf.where(tf.equal(Gather(beam.last), token), Gather(beam.blank), Gather(total))
 
 
-def _listen(lm, before, parent, token, vocab):
+def _listen(
+    lm: fusion.LanguageModel, before: NestedMap, parent: tf.Tensor, token: tf.Tensor, vocab: int
+) -> NestedMap:
     """beam.lm after the prefixes have changed; see `_start` and `_advance`.
 
     The language model computes only for the prefixes that got a token.
@@ -365,14 +372,14 @@ def _listen(lm, before, parent, token, vocab):
     state = tf.nest.map_structure(lambda x: tf.gather(x, rows), before.state)
     grown = tf.where(token != _NO_TOKEN)[:, 0]
 
-    def Grow():
+    def Grow() -> tuple[tf.Tensor, tf.Tensor, NestedMap]:
         ids = tf.gather(token, grown)
         some = tf.nest.map_structure(lambda x: tf.gather(x, grown), state)
         added, some = lm.ExtendStep(ids, some)
         index = grown[:, tf.newaxis]
         gains = tf.gather(tf.gather(following, grown), ids, batch_dims=1)
 
-        def Update(old, new):
+        def Update(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
             return tf.tensor_scatter_nd_update(old, index, new)
 
         return (
@@ -385,13 +392,15 @@ def _listen(lm, before, parent, token, vocab):
     return NestedMap(score=tf.reshape(score, [-1, k]), following=following, state=state)
 
 
-def _score(beam):
+def _score(beam: NestedMap) -> tf.Tensor:
     """What prefixes are ranked by, float32 [a, k]."""
     scores = _log_add(beam.blank, beam.token)
     return scores + beam.lm.score if 'lm' in beam else scores
 
 
-def _trace_back(parents, tokens, num_frames, best):
+def _trace_back(
+    parents: tf.TensorArray, tokens: tf.TensorArray, num_frames: tf.Tensor, best: tf.Tensor
+) -> tf.Tensor:
     """The tokens of some prefixes, frame by frame.
 
     Args:
@@ -406,7 +415,9 @@ def _trace_back(parents, tokens, num_frames, best):
     found = tf.TensorArray(tf.int32, num_frames + 1, element_shape=[None, best.shape[1]])
     found = found.write(num_frames, tf.fill(tf.shape(best), _NO_TOKEN))
 
-    def Body(frame, at, found):
+    def Body(
+        frame: tf.Tensor, at: tf.Tensor, found: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
         token = tf.gather(tokens.read(frame), at, batch_dims=1)
         at = tf.gather(parents.read(frame), at, batch_dims=1)
         return frame - 1, at, found.write(frame, token)
@@ -416,7 +427,7 @@ def _trace_back(parents, tokens, num_frames, best):
     return tf.transpose(found.stack(), [1, 2, 0])
 
 
-def _compact(tokens, fill):
+def _compact(tokens: tf.Tensor, fill: int) -> tuple[tf.Tensor, tf.Tensor]:
     """int32 [a, n, time] without _NO_TOKEN: ids [a, n, longest] with `fill` behind, lengths."""
     there = tokens != _NO_TOKEN
     lengths = tf.reduce_sum(tf.cast(there, tf.int32), axis=-1)
@@ -426,7 +437,7 @@ def _compact(tokens, fill):
     return tf.where(tf.range(longest) < lengths[:, :, tf.newaxis], ids, fill), lengths
 
 
-def _keys_of_none(k):
+def _keys_of_none(k: int) -> tf.Tensor:
     """int64 [1, k]: hashes of prefixes that do not exist, and so are nobody's parents or children.
 
     The first is that of the empty prefix: where the best one does not exist, none does.
@@ -434,12 +445,12 @@ def _keys_of_none(k):
     return (-1 - 2 * tf.range(k, dtype=tf.int64))[tf.newaxis, :]
 
 
-def _log_add(x, y):
+def _log_add(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """log(exp(x) + exp(y)); both are finite."""
     return tf.maximum(x, y) + tf.math.log1p(tf.exp(-tf.abs(x - y)))
 
 
-def _hash(key, token):
+def _hash(key: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
     """The hash of a prefix and one more token: a round of splitmix64, which wraps around."""
     x = (key ^ (tf.cast(token, tf.int64) + 1)) * tf.constant(-0x61C8864680B583EB, tf.int64)
     x = (x ^ _shift(x, 30)) * tf.constant(-0x40A7B892E31B1A47, tf.int64)
@@ -447,6 +458,6 @@ def _hash(key, token):
     return x ^ _shift(x, 31)
 
 
-def _shift(x, bits):
+def _shift(x: tf.Tensor, bits: int) -> tf.Tensor:
     """Logical shift to the right of int64."""
     return tf.bitwise.right_shift(x, tf.cast(bits, tf.int64)) & ((1 << (64 - bits)) - 1)

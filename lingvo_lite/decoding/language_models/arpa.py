@@ -182,9 +182,11 @@ class _Reader:
                 raise self._Error(f'the word {word!r} stands twice')
             self._words[word] = len(self._words)
             words = [word]
-        numbers = [self._words.get(UNK if word == '<UNK>' else word) for word in words]
-        if None in numbers:
-            raise self._Error(f'{words[numbers.index(None)]!r} is not among the 1-grams')
+        known = [UNK if word == '<UNK>' else word for word in words]
+        missing = [word for word, name in zip(words, known) if name not in self._words]
+        if missing:
+            raise self._Error(f'{missing[0]!r} is not among the 1-grams')
+        numbers = [self._words[name] for name in known]
         return numbers, log_prob * _LOG_10, backoff * _LOG_10
 
     def _Float(self, text: str, what: str) -> float:

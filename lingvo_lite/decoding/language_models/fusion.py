@@ -182,7 +182,9 @@ class Fusion(scorers.Scorer):
         cache = NestedMap(scorer=state.cache, lm=self._lm.InitStates(sentences))
         return NestedMap(cache=cache, source=state.source)
 
-    def Step(self, ids, position, state):
+    def Step(
+        self, ids: tf.Tensor, position: tf.Tensor, state: NestedMap
+    ) -> tuple[tf.Tensor, NestedMap, Optional[tf.Tensor]]:
         own = NestedMap(cache=state.cache.scorer, source=state.source)
         logits, own, attention = self._scorer.Step(ids, position, own)
         log_probs = tf.nn.log_softmax(logits) if self._scorer.normalized else logits

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import glob
 import os
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
 from lingvo_lite.decoding import scorers
 from lingvo_lite.decoding.language_models import fusion
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.layers import base
 from lingvo_lite.nested_map import NestedMap
 
@@ -33,7 +34,7 @@ class LmFusion:
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = hyperparams.InstantiableParams(cls)
         p.Define(
@@ -60,7 +61,7 @@ class LmFusion:
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if a weight is negative."""
         for key in ('lm_weight', 'word_bonus'):
             if p.Get(key) < 0:
@@ -68,7 +69,7 @@ class LmFusion:
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str] = os.path.abspath,
     ):
@@ -101,7 +102,7 @@ class LmFusion:
         return scorer if self.lm is None else fusion.Fusion(scorer, self.lm)
 
 
-def adds(p: hyperparams.InstantiableParams) -> bool:
+def adds(p: hyperparams.Params) -> bool:
     """Whether what these Params of LmFusion describe adds anything to a score."""
     return bool((p.lm is not None and p.lm_weight) or p.word_bonus)
 
@@ -119,7 +120,7 @@ class RunLanguageModel(fusion.LanguageModel):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = hyperparams.InstantiableParams(cls)
         p.Define(
@@ -139,7 +140,7 @@ class RunLanguageModel(fusion.LanguageModel):
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str],
     ):
@@ -175,7 +176,7 @@ class RunLanguageModel(fusion.LanguageModel):
         return tf.nn.log_softmax(tf.cast(logits, tf.float32)), state
 
 
-def task_params(run: str) -> Any:
+def task_params(run: str) -> hyperparams.InstantiableParams[base.BaseLayer]:
     """The task's Params of a run, from its params.txt.
 
     Raises:
@@ -198,10 +199,13 @@ def task_params(run: str) -> Any:
     root.FromText('\n'.join(kept), source=path)
     if root.task is None:
         raise hyperparams.ConfigError(f'{path} has no line for the task.')
-    return root.task
+    task: hyperparams.InstantiableParams[base.BaseLayer] = root.task
+    return task
 
 
-def _check_vocabulary(params: Any, template: Any, vocabulary: fusion.Vocabulary) -> None:
+def _check_vocabulary(
+    params: hyperparams.Params, template: hyperparams.Params, vocabulary: fusion.Vocabulary
+) -> None:
     """Both models must mean the same by an id."""
     wanted = (len(vocabulary.tokens), vocabulary.bos_id, vocabulary.eos_id)
     found = tuple(template.Get(key) for key in ('vocab_size', 'bos_id', 'eos_id'))
@@ -232,7 +236,7 @@ def _newest(run: str) -> str:
     return newest[: -len('.index')] if newest else ''
 
 
-def _restore(params: Any, variables: dict[str, tf.Variable]) -> None:
+def _restore(params: hyperparams.Params, variables: dict[str, tf.Variable]) -> None:
     """Assigns the weights of the checkpoint that the params name."""
     prefix = params.checkpoint or _newest(params.run)
     if not prefix or not os.path.exists(f'{prefix}.index'):

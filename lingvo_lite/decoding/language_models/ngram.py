@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams
 from lingvo_lite.decoding.language_models import arpa, backoff, fusion
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.nested_map import NestedMap
 
 _OFF = -1  # spelled is what no word of the model begins with
@@ -29,7 +30,7 @@ class _NGram(fusion.LanguageModel):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = hyperparams.InstantiableParams(cls)
         p.Define(
@@ -43,7 +44,7 @@ class _NGram(fusion.LanguageModel):
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str],
     ):
@@ -66,7 +67,7 @@ class TokenNGram(_NGram):
     """An n-gram model whose words are the tokens of the search: characters, pieces or words."""
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('space_symbol', '<space>', "What the file has for the token ' '.", resume='free')
@@ -74,7 +75,7 @@ class TokenNGram(_NGram):
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str],
     ):
@@ -116,7 +117,7 @@ class WordNGram(_NGram):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define(
@@ -130,7 +131,7 @@ class WordNGram(_NGram):
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str],
     ):
@@ -215,12 +216,12 @@ class _Lexicon:
         ends: list[int] = [unknown]
         log_probs = model.log_probs[0]
         for number, word in enumerate(model.words):
-            spelled = [letters.get(letter) for letter in (word.lower() if lowercase else word)]
-            if word in (arpa.BOS, arpa.EOS, arpa.UNK) or None in spelled:
+            spelled = word.lower() if lowercase else word
+            if word in (arpa.BOS, arpa.EOS, arpa.UNK) or any(x not in letters for x in spelled):
                 continue
             node = 0
             for letter in spelled:
-                node = arcs.setdefault(node * vocab + letter, len(ends))
+                node = arcs.setdefault(node * vocab + letters[letter], len(ends))
                 if node == len(ends):
                     ends.append(unknown)
             if ends[node] == unknown or log_probs[ends[node]] < log_probs[number]:

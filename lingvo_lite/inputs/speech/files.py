@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional, Union
 
 from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import order, pipeline, source
 from lingvo_lite.inputs.speech import audio_headers, utterances, waveform_input
 
@@ -28,7 +29,7 @@ class SpeechFilesInput(waveform_input.WaveformInput):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define(
@@ -40,14 +41,12 @@ class SpeechFilesInput(waveform_input.WaveformInput):
 
     @classmethod
     def FromParallel(
-        cls, parallel: hyperparams.InstantiableParams, source_file: str
-    ) -> hyperparams.InstantiableParams:
+        cls, parallel: hyperparams.Params, source_file: str
+    ) -> hyperparams.InstantiableParams[Self]:
         """Params that read `source_file` as an input of `parallel` Params reads its audio."""
         return pipeline.ParamsLike(cls, parallel, source_file=source_file)
 
-    def __init__(
-        self, params: hyperparams.InstantiableParams, lines: Optional[source.Source] = None
-    ):
+    def __init__(self, params: hyperparams.Params, lines: Optional[source.Source] = None):
         """Reads the heads of the files.
 
         Raises:

@@ -26,6 +26,7 @@ import numpy as np
 from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, order, source
 from lingvo_lite.inputs.speech import files, perturbation, utterances, waveform_input
 from lingvo_lite.inputs.text import token_table, tokenizers
@@ -44,7 +45,7 @@ class SpeechInput(waveform_input.WaveformInput):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define(
@@ -95,7 +96,7 @@ class SpeechInput(waveform_input.WaveformInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
         cls._CheckFiles(p)
@@ -115,13 +116,13 @@ class SpeechInput(waveform_input.WaveformInput):
             )
 
     @classmethod
-    def _CheckFiles(cls, p: hyperparams.InstantiableParams) -> None:
+    def _CheckFiles(cls, p: hyperparams.Params) -> None:
         if bool(p.file_pattern) == bool(p.manifest):
             raise hyperparams.Fail(p, 'set either file_pattern or manifest.')
 
     def __init__(
         self,
-        params: hyperparams.InstantiableParams,
+        params: hyperparams.Params,
         held: Optional[utterances.Utterances] = None,
     ):
         """Opens the files, unless the utterances are given."""
@@ -131,7 +132,7 @@ class SpeechInput(waveform_input.WaveformInput):
         self._tokens: Optional[np.ndarray] = None
 
     @staticmethod
-    def _Open(p: hyperparams.InstantiableParams) -> utterances.Utterances:
+    def _Open(p: hyperparams.Params) -> utterances.Utterances:
         if p.file_pattern:
             paths = source.FindDataFiles(p.file_pattern, p.prepared_by)
             return utterances.RecordUtterances(paths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -243,7 +243,7 @@ class FileUtterances(Utterances):
         return cache.Key('files', self._paths, self.samples.tolist())
 
 
-def _ReadFile(find: Any, index: int, where: str) -> bytes:
+def _ReadFile(find: Callable[[int], str], index: int, where: str) -> bytes:
     try:
         with open(find(index), 'rb') as file:
             return file.read()

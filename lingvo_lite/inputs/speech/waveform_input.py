@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import fractions
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 
 from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import pipeline, source
 from lingvo_lite.inputs.speech import audio, utterances
 from lingvo_lite.inputs.text import tokenizers
@@ -33,7 +34,7 @@ class WaveformInput(pipeline.BaseInput):
     side_names = ('source',)
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('sample_rate', 16000, 'Rate in hertz that all audio is brought to.')
@@ -46,7 +47,7 @@ class WaveformInput(pipeline.BaseInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
         if p.sample_rate < FRAMES_A_SECOND or p.sample_rate % FRAMES_A_SECOND:
@@ -56,7 +57,7 @@ class WaveformInput(pipeline.BaseInput):
                 'sample_rate',
             )
 
-    def __init__(self, params: hyperparams.InstantiableParams, held: utterances.Utterances):
+    def __init__(self, params: hyperparams.Params, held: utterances.Utterances):
         """Counts the utterances without audio as bad records.
 
         Raises:
@@ -165,7 +166,7 @@ class WaveformInput(pipeline.BaseInput):
             self._kept[index, speed] = waveform
         return waveform, found.transcript
 
-    def _Waveforms(self, rows: Sequence[Optional[np.ndarray]], frames: int) -> Any:
+    def _Waveforms(self, rows: Sequence[Optional[np.ndarray]], frames: int) -> nested_map.NestedMap:
         """source.*; a row None is silence of no length."""
         samples = frames * self.params.sample_rate // FRAMES_A_SECOND
         waveform = np.zeros((len(rows), samples), np.float32)

@@ -24,6 +24,7 @@ import numpy as np
 from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, order, pipeline, source
 from lingvo_lite.inputs.text import pairs, token_table, tokenizers
 
@@ -40,7 +41,7 @@ class _TextInput(pipeline.BaseInput):
     _keeps_counts = True  # in the cache folder
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define(
@@ -58,7 +59,7 @@ class _TextInput(pipeline.BaseInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
         for key in ('source_max_length', 'target_max_length'):
@@ -67,7 +68,7 @@ class _TextInput(pipeline.BaseInput):
                     p, f'{key} must be at least 2 (a token and </s>), got {p.Get(key)}.', key
                 )
 
-    def __init__(self, params: hyperparams.InstantiableParams, texts: source.Source):
+    def __init__(self, params: hyperparams.Params, texts: source.Source):
         super().__init__(params)
         self.tokenizer: tokenizers.BaseTokenizer = params.tokenizer.Instantiate()
         self._texts = texts
@@ -254,7 +255,7 @@ class ParallelTextInput(_TextInput):
     side_names = pairs.LENGTH_NAMES
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('source_file', '', 'Line file, plain or .gz, relative to the data folder.')
@@ -274,7 +275,7 @@ class ParallelTextInput(_TextInput):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
         if bool(p.source_file) != bool(p.target_file) or bool(p.source_file) == bool(
@@ -284,7 +285,7 @@ class ParallelTextInput(_TextInput):
                 p, 'set source_file and target_file, or instead of them file_pattern.'
             )
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         if params.file_pattern:
             paths = source.FindDataFiles(params.file_pattern, params.prepared_by)
             super().__init__(params, pairs.RecordPairs(paths))
@@ -316,7 +317,7 @@ class SourceTextInput(_TextInput):
     _keeps_counts = False  # the text of a user is not kept behind his back
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('source_file', '', "Path of a line file, plain or .gz; '-' is standard input.")
@@ -324,14 +325,12 @@ class SourceTextInput(_TextInput):
 
     @classmethod
     def FromParallel(
-        cls, parallel: hyperparams.InstantiableParams, source_file: str
-    ) -> hyperparams.InstantiableParams:
+        cls, parallel: hyperparams.Params, source_file: str
+    ) -> hyperparams.InstantiableParams[Self]:
         """Params that read `source_file` as an input of `parallel` Params reads its source."""
         return pipeline.ParamsLike(cls, parallel, source_file=source_file)
 
-    def __init__(
-        self, params: hyperparams.InstantiableParams, lines: Optional[source.Source] = None
-    ):
+    def __init__(self, params: hyperparams.Params, lines: Optional[source.Source] = None):
         """Opens the file, unless `lines` are given.
 
         Raises:

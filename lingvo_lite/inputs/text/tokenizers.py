@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from absl import logging
 
 from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, run_files, source
 
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
@@ -45,11 +46,11 @@ class BaseTokenizer:
     samples = False
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         return hyperparams.InstantiableParams(cls)
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         self.params = params
 
     def Encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -126,7 +127,7 @@ class CharacterTokenizer(BaseTokenizer):
     """Unicode characters: those listed, or those that occur in some files, by code point."""
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('characters', '', 'The characters that get an id. Empty: those of train_files.')
@@ -138,12 +139,12 @@ class CharacterTokenizer(BaseTokenizer):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError unless exactly one of characters and train_files is set."""
         if bool(p.characters) == bool(p.train_files):
             raise hyperparams.Fail(p, 'set either characters or train_files.')
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._characters = sorted(set(params.characters)) or self._Collected()
         self._ids = {c: i for i, c in enumerate(self._characters, NUM_SPECIAL)}
@@ -189,14 +190,14 @@ class WordTokenizer(BaseTokenizer):
     """Words of a small vocabulary: what stands between white space, in the order listed."""
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('words', [], 'The words that get an id.')
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if there is no word, or one is given twice or is none."""
         if not p.words or len(set(p.words)) < len(p.words):
             raise hyperparams.Fail(p, f'words={p.words} must be words, each once.', 'words')
@@ -204,7 +205,7 @@ class WordTokenizer(BaseTokenizer):
             if word.split() != [word]:
                 raise hyperparams.Fail(p, f'words: {word!r} is not one word.', 'words')
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._ids = {word: i for i, word in enumerate(params.words, NUM_SPECIAL)}
         self.vocab_size = NUM_SPECIAL + len(params.words)
@@ -234,7 +235,7 @@ class SentencePieceTokenizer(BaseTokenizer):
     """
 
     @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('vocab_size', hyperparams.REQUIRED, 'Number of ids, with 4 special ones.', int)
@@ -257,7 +258,7 @@ class SentencePieceTokenizer(BaseTokenizer):
         return p
 
     @classmethod
-    def Check(cls, p: hyperparams.InstantiableParams) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         if bool(p.model_file) == bool(p.train_files):
             raise hyperparams.Fail(p, 'set either model_file or train_files.')
@@ -266,7 +267,7 @@ class SentencePieceTokenizer(BaseTokenizer):
                 p, f'sampling_alpha must be from 0 to 1, got {p.sampling_alpha}.', 'sampling_alpha'
             )
 
-    def __init__(self, params: hyperparams.InstantiableParams):
+    def __init__(self, params: hyperparams.Params):
         import sentencepiece
 
         super().__init__(params)

@@ -62,7 +62,7 @@ def Import(modules: Sequence[str]) -> None:
             raise hyperparams.ConfigError(f'--import={name}: {error}.') from None
 
 
-def Experiment(model: str, source: Source) -> type:
+def Experiment(model: str, source: Source) -> type[Any]:
     """The experiment, with all that its params may name imported and the data folder set."""
     Prepare(source)
     return registry.Get(model)
@@ -132,7 +132,7 @@ def ForTrainer(
     return TrainerParams(params, inputs, chosen)
 
 
-def ForScoring(cls: type, dataset: Optional[str], source: Source, run: rundir.RunDir) -> Any:
+def ForScoring(cls: type[Any], dataset: Optional[str], source: Source, run: rundir.RunDir) -> Any:
     """The root Params of an evaler or decoder: the task of the run, the input of the dataset.
 
     The tokenizer is that of the run too, if the dataset has that of Train. Params of the task that

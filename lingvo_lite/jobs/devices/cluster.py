@@ -131,7 +131,7 @@ def _FromSlurm() -> Cluster:
         for name in ('SLURM_PROCID', 'SLURM_STEP_NODELIST', 'SLURM_STEP_TASKS_PER_NODE')
         if not os.environ.get(name)
     ]
-    if missing:
+    if missing or rank is None:
         raise hyperparams.ConfigError(
             f'A Slurm step of {tasks} tasks without {", ".join(missing)}: start the trainer by '
             'srun, and let the environment through.'

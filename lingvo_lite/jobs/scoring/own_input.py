@@ -74,7 +74,8 @@ def Run(
             tasks = [params.task.Instantiate() for _ in range(models)]
         scorer.LoadWeights(tasks, prefixes, choice)
         if is_speech:
-            own_input, open_lines = transcribed.SpeechFilesInput, transcribed.OpenPaths
+            own_input: Any = transcribed.SpeechFilesInput
+            open_lines: Any = transcribed.OpenPaths
         else:
             own_input, open_lines = parallel.SourceTextInput, parallel.OpenLines
         input_params = own_input.FromParallel(params.input, read_from)

@@ -10,12 +10,12 @@ padding; over a memory that is all padding they are zeros, and so is the context
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Union
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.initializers import WeightInit
 from lingvo_lite.layers.recurrent import recurrence
@@ -28,14 +28,14 @@ class _RecurrentAttention(base.BaseLayer):
     """What all kinds share: keys, the product of probabilities and source, and the loop."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('source_dim', REQUIRED, 'Size of what is looked at, and of the context.', type=int)
         p.Define('query_dim', REQUIRED, 'Size of a query.', type=int)
         p.Define('hidden_dim', REQUIRED, 'Size of the space where both meet.', type=int)
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateVariable('w_source', base.Weight([p.source_dim, p.hidden_dim]))
@@ -54,7 +54,9 @@ class _RecurrentAttention(base.BaseLayer):
         """
         memory = self.Memory(source, source_paddings)
 
-        def Cell(product: Any, shared: NestedMap, x: NestedMap, state: NestedMap) -> Any:
+        def Cell(
+            product: recurrence.Product, shared: NestedMap, x: NestedMap, state: NestedMap
+        ) -> tuple[tf.Tensor, NestedMap]:
             context, _, state = self.Step(product, shared, x, x.query, state)
             return context, state
 
@@ -121,7 +123,7 @@ class _RecurrentAttention(base.BaseLayer):
         """What else `Step` reads."""
         return NestedMap(looks=memory.looks)
 
-    def Noise(self, time: Any, memory: NestedMap) -> NestedMap:
+    def Noise(self, time: Union[int, tf.Tensor], memory: NestedMap) -> NestedMap:
         """Random draws for all steps, [time, ...], which are inputs of the recurrence."""
         del time, memory
         return NestedMap()
@@ -205,12 +207,12 @@ class AdditiveAttention(_RecurrentAttention):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('normalized', False, 'Whether the length of v is a variable of its own.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         zero = WeightInit.Constant(0.0)
@@ -263,7 +265,7 @@ class LocationSensitiveAttention(AdditiveAttention):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('location_filters', 32, 'Channels of f.')
         p.Define('location_kernel_size', 31, 'Source positions that f_s looks at; odd.')
@@ -271,13 +273,13 @@ class LocationSensitiveAttention(AdditiveAttention):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         if p.location_kernel_size % 2 == 0:
             what = f'location_kernel_size={p.location_kernel_size} must be odd.'
             raise hyperparams.Fail(p, what, 'location_kernel_size')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         kernel = [p.location_kernel_size, 1, p.location_filters]
@@ -314,7 +316,7 @@ class MonotonicAttention(AdditiveAttention):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.normalized = True  # section 2.4
         p.Define('bias', -1.0, 'First value of r: how soon it stops.')
@@ -326,7 +328,7 @@ class MonotonicAttention(AdditiveAttention):
         )
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         bias = WeightInit.Constant(self.params.bias)
         self.CreateVariable('r', base.Weight([], init=bias, regularize=False))
@@ -341,7 +343,7 @@ class MonotonicAttention(AdditiveAttention):
         shared.r = tf.convert_to_tensor(self.theta32.r)
         return shared
 
-    def Noise(self, time: Any, memory: NestedMap) -> NestedMap:
+    def Noise(self, time: Union[int, tf.Tensor], memory: NestedMap) -> NestedMap:
         deviation = self.params.sigmoid_noise
         if not deviation or not step.Current().training:
             return NestedMap()

@@ -7,12 +7,12 @@ that it reads (`Matrices`, `Shared`). The equations are free functions.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Callable, Optional, Union
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base, dropout
 from lingvo_lite.layers.initializers import WeightInit
 from lingvo_lite.layers.recurrent import cudnn, recurrence
@@ -31,7 +31,7 @@ class _RNNCell(base.BaseLayer):
     num_gates: int
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Size of the input.', type=int)
         p.Define('cell_dim', REQUIRED, 'Size of the state.', type=int)
@@ -39,12 +39,12 @@ class _RNNCell(base.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if not 0 <= p.zoneout_prob < 1:
             what = f'zoneout_prob={p.zoneout_prob} is not in [0, 1).'
             raise hyperparams.Fail(p, what, 'zoneout_prob')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         gates = self.num_gates * p.cell_dim
@@ -77,7 +77,7 @@ class _RNNCell(base.BaseLayer):
             lambda name, a: recurrence.times(a, matrices[name]), self.Shared(), inputs, state
         )
 
-    def InitStates(self, batch: Any) -> NestedMap:
+    def InitStates(self, batch: Union[int, tf.Tensor]) -> NestedMap:
         """The state before the first step: zeros [batch, size]."""
         return NestedMap(
             {name: tf.zeros([batch, size], dtype) for name, (size, dtype) in self._State().items()}
@@ -112,7 +112,7 @@ class _RNNCell(base.BaseLayer):
         """What else `Step` reads."""
         return NestedMap()
 
-    def Noise(self, time: Any, batch: Any) -> NestedMap:
+    def Noise(self, time: Union[int, tf.Tensor], batch: Union[int, tf.Tensor]) -> NestedMap:
         """The draws of zoneout, for all steps at once: they are inputs of the recurrence.
 
         Returns:
@@ -171,7 +171,7 @@ class LSTMCell(_RNNCell):
     num_gates = 4
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('projection_dim', 0, 'Size of the output after a projection; 0 for none.')
         p.Define('layer_norm', False, 'Whether gates and state are normalized.')
@@ -182,7 +182,7 @@ class LSTMCell(_RNNCell):
         )
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         dim = p.cell_dim
@@ -262,7 +262,7 @@ class GRUCell(_RNNCell):
 
     num_gates = 3
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         dim = self.params.cell_dim
         zero = WeightInit.Constant(0.0)
@@ -294,7 +294,9 @@ class GRUCell(_RNNCell):
 
 
 @tf.custom_gradient
-def lstm(x: tf.Tensor, r: tf.Tensor, c: tf.Tensor) -> Any:
+def lstm(
+    x: tf.Tensor, r: tf.Tensor, c: tf.Tensor
+) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tuple[tf.Tensor, ...]]]:
     """c' = sigm(f) c + sigm(i) tanh(g), m = sigm(o) tanh(c').
 
     Args:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Optional, Union
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.initializers import WeightInit
 from lingvo_lite.layers.recurrent import cells, recurrence
@@ -24,7 +24,7 @@ class ConvLSTM(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Channels of the input.', type=int)
         p.Define('cell_dim', REQUIRED, 'Channels of the state and the output.', type=int)
@@ -34,12 +34,12 @@ class ConvLSTM(base.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if p.kernel_size < 1 or p.kernel_size % 2 == 0:
             what = f'kernel_size={p.kernel_size} must be odd: a frequency and its neighbours.'
             raise hyperparams.Fail(p, what, 'kernel_size')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         for name, dim in (('w', p.input_dim), ('u', p.cell_dim)):
@@ -64,7 +64,9 @@ class ConvLSTM(base.BaseLayer):
         # [time, batch, frequency, dim] -> [batch, time, frequency, dim]
         return tf.transpose(ys, [1, 0, 2, 3])
 
-    def InitStates(self, batch: Any, frequency: Any) -> NestedMap:
+    def InitStates(
+        self, batch: Union[int, tf.Tensor], frequency: Union[int, tf.Tensor]
+    ) -> NestedMap:
         """The state before the first step: zeros [batch, frequency, cell_dim]."""
         shape = [batch, frequency, self.params.cell_dim]
         return NestedMap(c=tf.zeros(shape, tf.float32), m=tf.zeros(shape, self.dtype))
@@ -91,7 +93,7 @@ class ConvLSTM(base.BaseLayer):
         m = tf.cast(m, self.dtype)
         return m, NestedMap(c=c, m=m)
 
-    def _Matrix(self, w: Any) -> tf.Tensor:
+    def _Matrix(self, w: tf.Tensor) -> tf.Tensor:
         """[kernel_size, dim, gates] -> [kernel_size * dim, gates]."""
         w = tf.convert_to_tensor(w)
         return tf.reshape(w, [w.shape[0] * w.shape[1], w.shape[2]])

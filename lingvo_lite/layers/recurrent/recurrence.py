@@ -19,7 +19,7 @@ output that is a part of the state, a factor that is one, or one that is the gra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import tensorflow as tf
 
@@ -124,7 +124,9 @@ class _Loop:
         floats = [x for part in parts for x in part if x.dtype.is_floating]
 
         @tf.custom_gradient
-        def Run(*given: tf.Tensor) -> Any:
+        def Run(
+            *given: tf.Tensor,
+        ) -> tuple[tuple[tf.Tensor, ...], Callable[..., list[tf.Tensor]]]:
             rest = iter(given)
             matrices, shared, inputs, state = (
                 [next(rest) if x.dtype.is_floating else x for x in part] for part in parts
@@ -288,7 +290,7 @@ class _Loop:
             left[name] = a
 
             @tf.custom_gradient
-            def Linked(a: tf.Tensor) -> Any:
+            def Linked(a: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
                 def Gradient(d: tf.Tensor) -> tf.Tensor:
                     right[name] = d
                     return _TimesTransposed(d, weights[name])
@@ -373,8 +375,9 @@ class _Loop:
 
     def _Stands(self) -> tuple[list, list, list]:
         """Placeholders for `shared`, and for one step's input and state."""
-        flat = (self._shared, 0), (self._inputs, 1), (self._state, 0)
-        return tuple([_Stand(x, skip) for x in part] for part, skip in flat)
+        shared = [_Stand(x) for x in self._shared]
+        inputs = [_Stand(x, 1) for x in self._inputs]
+        return shared, inputs, [_Stand(x) for x in self._state]
 
     def _While(self, body: Callable[..., tuple], start: tuple, **kwargs: Any) -> tuple:
         return tf.while_loop(lambda n, *_: n < self._time, body, start, **kwargs)
@@ -394,7 +397,7 @@ class _Loop:
     def _PaddedArray(self) -> Optional[tf.TensorArray]:
         return None if self.padded is None else self._Arrays([self.padded])[0]
 
-    def _NewArrays(self, specs: Sequence[Any]) -> list[tf.TensorArray]:
+    def _NewArrays(self, specs: Sequence[tf.TensorSpec]) -> list[tf.TensorArray]:
         return [tf.TensorArray(s.dtype, self._time, element_shape=s.shape) for s in specs]
 
     def _Pack(self, outputs: list, state: list) -> tuple[Any, Any]:
@@ -425,11 +428,11 @@ def _ReadOne(array: Optional[tf.TensorArray], t: tf.Tensor) -> Optional[tf.Tenso
     return None if array is None else array.read(t)
 
 
-def _Write(arrays: Sequence[tf.TensorArray], t: tf.Tensor, values: Sequence[Any]) -> list:
+def _Write(arrays: Sequence[tf.TensorArray], t: tf.Tensor, values: Sequence[tf.Tensor]) -> list:
     return [a.write(t, value) for a, value in zip(arrays, values)]
 
 
-def _Stand(x: Any, skip: int = 0) -> tf.Tensor:
+def _Stand(x: Union[tf.Tensor, tf.TensorSpec], skip: int = 0) -> tf.Tensor:
     """A placeholder for x, without its first axes."""
     return tf.compat.v1.placeholder(x.dtype, x.shape[skip:])
 

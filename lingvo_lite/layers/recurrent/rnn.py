@@ -6,12 +6,12 @@ The product of the inputs with the cell's weights is made for all steps at once;
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Optional, Union
 
 import tensorflow as tf
 
-from lingvo_lite import step
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import hyperparams, step
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base, dropout
 from lingvo_lite.layers.recurrent import cells, cudnn, recurrence
 from lingvo_lite.nested_map import NestedMap
@@ -25,13 +25,13 @@ class RNN(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('cell', cells.LSTMCell.Params(), 'The cell.', bound=base.BaseLayer)
         p.Define('reverse', False, 'Whether time runs backward.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self.CreateChild('cell', self.params.cell)
 
@@ -46,7 +46,7 @@ class RNN(base.BaseLayer):
         paddings: Optional[tf.Tensor],
         state: Optional[NestedMap] = None,
         return_state: bool = False,
-    ) -> Any:
+    ) -> Union[tf.Tensor, tuple[tf.Tensor, NestedMap]]:
         """Runs over whole sequences.
 
         Args:
@@ -68,7 +68,7 @@ class RNN(base.BaseLayer):
         ys = tf.transpose(ys, [1, 0, 2])
         return (ys, state) if return_state else ys
 
-    def InitStates(self, batch: Any) -> NestedMap:
+    def InitStates(self, batch: Union[int, tf.Tensor]) -> NestedMap:
         """The state before the first step; see the cell's."""
         return self.cell.InitStates(batch)
 
@@ -125,12 +125,12 @@ class BidirectionalRNN(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('cell', cells.LSTMCell.Params(), 'Each cell.', bound=base.BaseLayer)
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         one = RNN.Params().Set(cell=self.params.cell)
         self.CreateChild('forward', one)
@@ -150,7 +150,7 @@ class _RNNStack(base.BaseLayer):
     """What stacks share."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Size of the input.', type=int)
         p.Define('num_layers', REQUIRED, 'Number of layers.', type=int)
@@ -158,7 +158,7 @@ class _RNNStack(base.BaseLayer):
         p.Define('dropout_prob', 0.0, 'Dropout rate between the layers.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateChild('dropout', dropout.Dropout.Params().Set(rate=p.dropout_prob))
@@ -182,7 +182,7 @@ class _RNNStack(base.BaseLayer):
             x = layer(self.dropout(x) if n else x, paddings)
         return x
 
-    def _Layer(self) -> Any:
+    def _Layer(self) -> hyperparams.InstantiableParams[base.BaseLayer]:
         """Params of a layer."""
         raise NotImplementedError
 
@@ -190,7 +190,7 @@ class _RNNStack(base.BaseLayer):
 class StackedRNN(_RNNStack):
     """Layers of `RNN` over each other, in one direction: over whole sequences or step by step."""
 
-    def InitStates(self, batch: Any) -> NestedMap:
+    def InitStates(self, batch: Union[int, tf.Tensor]) -> NestedMap:
         """The states before the first step."""
         return NestedMap({f'layers_{n}': x.InitStates(batch) for n, x in enumerate(self.layers)})
 
@@ -202,12 +202,12 @@ class StackedRNN(_RNNStack):
             x, after[name] = layer.ExtendStep(self.dropout(x) if n else x, state[name])
         return x, after
 
-    def _Layer(self) -> Any:
+    def _Layer(self) -> hyperparams.InstantiableParams[RNN]:
         return RNN.Params()
 
 
 class StackedBidirectionalRNN(_RNNStack):
     """Layers of `BidirectionalRNN` over each other: each sees both directions of the one below."""
 
-    def _Layer(self) -> Any:
+    def _Layer(self) -> hyperparams.InstantiableParams[BidirectionalRNN]:
         return BidirectionalRNN.Params()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite import hyperparams
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import (
     attention,
     base,
@@ -30,14 +29,14 @@ class ConvolutionModule(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('model_dim', REQUIRED, 'Size of the last axis of input and output.', type=int)
         p.Define('kernel_size', 31, 'Frames that the depthwise convolution looks at.')
         p.Define('batch_norm', batch_norm.BatchNorm.Params(), 'The batch norm.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         dim = p.model_dim
@@ -71,7 +70,7 @@ class ConformerBlock(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('model_dim', REQUIRED, 'Size of the last axis of input and output.', type=int)
         p.Define('num_heads', REQUIRED, 'Heads of the attention.', type=int)
@@ -86,7 +85,7 @@ class ConformerBlock(base.BaseLayer):
         p.Define('norm', norm.LayerNorm.Params(), 'The norms.', bound=base.BaseLayer)
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         rate = p.residual_dropout_prob

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Callable
 
 import tensorflow as tf
 
@@ -101,7 +101,7 @@ def ctc(logits: tf.Tensor, frames: tf.Tensor, labels: tf.Tensor, lengths: tf.Ten
     """
 
     @tf.custom_gradient
-    def Loss(logits: tf.Tensor) -> Any:
+    def Loss(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
         times = tf.shape(log_p)[1]
         states = 2 * lengths + 1
@@ -178,7 +178,9 @@ def _Alpha(emitted: tf.Tensor, labels: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     impossible = tf.fill([batch, 2], _IMPOSSIBLE)
     start = tf.concat([tf.zeros([batch, 1]), tf.fill([batch, states - 1], _IMPOSSIBLE)], axis=1)
 
-    def Step(t: tf.Tensor, alpha: tf.Tensor, found: tf.TensorArray) -> Any:
+    def Step(
+        t: tf.Tensor, alpha: tf.Tensor, found: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
         # [batch, 2 + states]: what stands one and two states before
         before = tf.concat([impossible, alpha], axis=1)
         one, two = before[:, 1:-1], before[:, :-2] + barrier

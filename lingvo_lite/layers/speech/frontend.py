@@ -7,12 +7,13 @@ utterance do not depend on the padding behind it. Features at padding are zeros.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.layers import base
 from lingvo_lite.layers.conv import zero_at_padding
 from lingvo_lite.layers.speech import mel
@@ -30,7 +31,7 @@ class _Frontend(base.BaseLayer):
     """Waveform -> pre-emphasis -> windows -> power spectrum -> features -> normalized, stacked."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('sample_rate', 16000.0, 'Of the waveform, in hertz.')
         p.Define('frame_size_ms', 25.0, 'Length of a window, in milliseconds.')
@@ -59,7 +60,7 @@ class _Frontend(base.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         for key in ('sample_rate', 'frame_size_ms', 'frame_step_ms', 'log_floor'):
             if p.Get(key) <= 0:
@@ -118,7 +119,7 @@ class _Frontend(base.BaseLayer):
         return stack(x, paddings, p.stack_size, p.frame_stride)
 
     @classmethod
-    def _NumFeatures(cls, p: Any) -> int:
+    def _NumFeatures(cls, p: hyperparams.Params) -> int:
         """Features of a frame before stacking."""
         raise NotImplementedError
 
@@ -156,13 +157,13 @@ class SpectrogramFrontend(_Frontend):
     """The logarithm of the first num_bins powers of the spectrum."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('num_bins', 160, 'How many powers, from that of 0 hertz.')
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         most = _FftSize(p) // 2 + 1
         if not 1 <= p.num_bins <= most:
@@ -170,7 +171,7 @@ class SpectrogramFrontend(_Frontend):
             raise hyperparams.Fail(p, what, 'num_bins')
 
     @classmethod
-    def _NumFeatures(cls, p: Any) -> int:
+    def _NumFeatures(cls, p: hyperparams.Params) -> int:
         return int(p.num_bins)
 
     def _Features(self, power: tf.Tensor) -> tf.Tensor:
@@ -181,7 +182,7 @@ class MelAsrFrontend(_Frontend):
     """The logarithm of the powers in num_bins bands that are even on the mel scale."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('num_bins', 80, 'Number of bands.')
         p.Define('lower_edge_hertz', 125.0, 'Where the first band begins.')
@@ -196,7 +197,7 @@ class MelAsrFrontend(_Frontend):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         if p.num_bins < 1:
             raise hyperparams.Fail(p, f'num_bins={p.num_bins} is not at least 1.', 'num_bins')
@@ -225,12 +226,12 @@ class MelAsrFrontend(_Frontend):
                 'num_bins',
             )
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         self._matrix = _MelMatrix(self.params).astype(np.float32)
 
     @classmethod
-    def _NumFeatures(cls, p: Any) -> int:
+    def _NumFeatures(cls, p: hyperparams.Params) -> int:
         return int(p.num_bins)
 
     def _Features(self, power: tf.Tensor) -> tf.Tensor:
@@ -242,25 +243,25 @@ class MfccFrontend(MelAsrFrontend):
     """Mel-frequency cepstral coefficients: the cosine transform (DCT-II) of log-mel."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('num_cepstra', 13, 'How many coefficients, from the 0th.')
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         if not 1 <= p.num_cepstra <= p.num_bins:
             what = f'num_cepstra={p.num_cepstra} is not in 1 .. num_bins={p.num_bins}.'
             raise hyperparams.Fail(p, what, 'num_cepstra')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self._cosines = mel.cosine_matrix(p.num_bins, p.num_cepstra).astype(np.float32)
 
     @classmethod
-    def _NumFeatures(cls, p: Any) -> int:
+    def _NumFeatures(cls, p: hyperparams.Params) -> int:
         return int(p.num_cepstra)
 
     def _Features(self, power: tf.Tensor) -> tf.Tensor:
@@ -276,8 +277,8 @@ def normalize(
     x: tf.Tensor,
     paddings: tf.Tensor,
     method: str,
-    mean: Any = (),
-    stddev: Any = (),
+    mean: Sequence[float] = (),
+    stddev: Sequence[float] = (),
 ) -> tf.Tensor:
     """(x - mean) / deviation; zeros at padding.
 
@@ -328,13 +329,13 @@ def stack(x: tf.Tensor, paddings: tf.Tensor, size: int, stride: int) -> tuple[tf
     return zero_at_padding(y, paddings), paddings
 
 
-def _FftSize(p: Any) -> int:
+def _FftSize(p: hyperparams.Params) -> int:
     if p.fft_size is not None:
         return int(p.fft_size)
     return 1 << max(0, samples(p.sample_rate, p.frame_size_ms) - 1).bit_length()
 
 
-def _MelMatrix(p: Any) -> np.ndarray:
+def _MelMatrix(p: hyperparams.Params) -> np.ndarray:
     return mel.mel_matrix(
         p.num_bins,
         _FftSize(p),

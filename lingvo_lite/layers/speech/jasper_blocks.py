@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Optional
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.hyperparams import REQUIRED
+from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base, batch_norm, conv, dropout, feedforward, template
 
 ACTIVATIONS = {
@@ -33,7 +33,7 @@ class ConvBlock(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define(
             'conv',
@@ -46,7 +46,7 @@ class ConvBlock(base.BaseLayer):
         p.Define('dropout_prob', 0.0, 'Dropout rate.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateChild('conv', p.conv)
@@ -83,14 +83,14 @@ class _Projection(base.BaseLayer):
     """batch_norm(x w): [batch, time, input_dim] -> [batch, time, output_dim]."""
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Number of channels of the input.', type=int)
         p.Define('output_dim', REQUIRED, 'Number of channels of the output.', type=int)
         p.Define('batch_norm', batch_norm.BatchNorm.Params(), 'The batch norm.')
         return p
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         self.CreateVariable('w', base.Weight([1, p.input_dim, p.output_dim]))
@@ -108,7 +108,7 @@ class DenseBlock(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Number of channels of the input.', type=int)
         p.Define('output_dim', REQUIRED, 'Number of channels of all convolutions.', type=int)
@@ -136,7 +136,7 @@ class DenseBlock(base.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         if p.num_repeats < 1:
             what = f'num_repeats={p.num_repeats} is not at least 1.'
             raise hyperparams.Fail(p, what, 'num_repeats')
@@ -144,7 +144,7 @@ class DenseBlock(base.BaseLayer):
             what = f'stride={p.stride}: a block with residual={p.residual!r} has stride 1.'
             raise hyperparams.Fail(p, what, 'stride')
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
         blocks = []
@@ -199,14 +199,14 @@ class DenseBlocks(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('input_dim', REQUIRED, 'Number of channels of the input.', type=int)
         p.Define('blocks', REQUIRED, 'One for each block.', type=list, bound=DenseBlock)
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         dense = False
         for i, block in enumerate(p.blocks):
             if dense and block.stride > 1:
@@ -218,7 +218,7 @@ class DenseBlocks(base.BaseLayer):
                 )
             dense |= block.residual == 'dense'
 
-    def __init__(self, params: Any):
+    def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         blocks, dim, dense = [], self.params.input_dim, ()
         for block in self.params.blocks:

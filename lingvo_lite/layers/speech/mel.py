@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Union
 
 import numpy as np
 
@@ -42,11 +42,11 @@ def cosine_matrix(num_bins: int, num_cepstra: int) -> np.ndarray:
     return matrix
 
 
-def _HtkMel(hertz: Any) -> Any:
+def _HtkMel(hertz: Union[float, np.ndarray]) -> np.ndarray:
     return 2595.0 * np.log10(1.0 + np.asarray(hertz) / 700.0)
 
 
-def _HtkHertz(mel: Any) -> Any:
+def _HtkHertz(mel: Union[float, np.ndarray]) -> np.ndarray:
     return 700.0 * (10.0 ** (np.asarray(mel) / 2595.0) - 1.0)
 
 
@@ -54,13 +54,13 @@ def _HtkHertz(mel: Any) -> Any:
 _KNEE, _LOG_STEP = 15.0, math.log(6.4) / 27.0
 
 
-def _SlaneyMel(hertz: Any) -> Any:
+def _SlaneyMel(hertz: Union[float, np.ndarray]) -> np.ndarray:
     hertz = np.asarray(hertz, np.float64)
     above = _KNEE + np.log(np.maximum(hertz, 1000.0) / 1000.0) / _LOG_STEP
     return np.where(hertz < 1000.0, hertz * 0.015, above)
 
 
-def _SlaneyHertz(mel: Any) -> Any:
+def _SlaneyHertz(mel: Union[float, np.ndarray]) -> np.ndarray:
     mel = np.asarray(mel, np.float64)
     above = 1000.0 * np.exp(_LOG_STEP * (np.maximum(mel, _KNEE) - _KNEE))
     return np.where(mel < _KNEE, mel / 0.015, above)

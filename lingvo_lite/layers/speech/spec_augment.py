@@ -5,11 +5,13 @@ The adaptive number and size of time masks: Park et al., arXiv 1912.05533, secti
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Union
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
+from lingvo_lite.hyperparams import Self
 from lingvo_lite.layers import base
 
 
@@ -22,7 +24,7 @@ class SpectrumAugmenter(base.BaseLayer):
     """
 
     @classmethod
-    def Params(cls) -> Any:
+    def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('freq_mask_count', 0, 'Number of bands.')
         p.Define('freq_mask_max_bins', 27, 'Width of a band: uniform in 0 .. this.')
@@ -47,7 +49,7 @@ class SpectrumAugmenter(base.BaseLayer):
         return p
 
     @classmethod
-    def Check(cls, p: Any) -> None:
+    def Check(cls, p: hyperparams.Params) -> None:
         for key in (
             'freq_mask_count',
             'freq_mask_max_bins',
@@ -109,7 +111,7 @@ class SpectrumAugmenter(base.BaseLayer):
         count = tf.fill([batch], p.freq_mask_count)
         return masks(u, tf.fill([batch], widest), everywhere, features, count)
 
-    def _Uniform(self, shape: list[Any]) -> tf.Tensor:
+    def _Uniform(self, shape: Sequence[Union[int, tf.Tensor]]) -> tf.Tensor:
         """Draws from [0, 1)."""
         return tf.random.stateless_uniform(shape, step.ActivationSeed(self.path))
 

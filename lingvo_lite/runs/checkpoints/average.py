@@ -9,7 +9,6 @@ al. 2017 (https://arxiv.org/abs/1706.03762), section 6.1, average the last 5 or 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from lingvo_lite.runs import tables
 from lingvo_lite.runs.checkpoints import tensors
 
 
-def Average(prefixes: Sequence[str]) -> dict[str, Any]:
+def Average(prefixes: Sequence[str]) -> dict[str, np.ndarray]:
     """Averages weights and moving averages of checkpoints of one model.
 
     Sums are float64, one variable at a time: memory holds one model and a few copies of its
@@ -42,7 +41,7 @@ def Average(prefixes: Sequence[str]) -> dict[str, Any]:
     for prefix, other in zip(prefixes[1:], contents[1:]):
         _CheckSame(prefixes[0], contents[0], prefix, other)
     newest = max(range(len(prefixes)), key=lambda i: _Step(prefixes[i], contents[i]))
-    result: dict[str, Any] = {}
+    result: dict[str, np.ndarray] = {}
     for name, entry in contents[0].items():
         if not entry.dtype.is_floating or name.startswith('.'):
             result[name] = _Get(prefixes[newest], contents[newest], name)
@@ -89,6 +88,6 @@ def _Step(prefix: str, contents: dict[str, tensors.Entry]) -> int:
     return int(tensors.Restore(prefix, ['.step'])['.step']) if '.step' in contents else 0
 
 
-def _Get(prefix: str, contents: dict[str, tensors.Entry], name: str) -> Any:
+def _Get(prefix: str, contents: dict[str, tensors.Entry], name: str) -> np.ndarray:
     ((_, value),) = tensors.ReadEach(prefix, [name], contents)
     return value.numpy()

@@ -27,7 +27,7 @@ class Report(NamedTuple):
 
 
 def Load(
-    train: Any,
+    train: hyperparams.Params,
     variables: Mapping[str, tf.Variable],
     token_axes: Optional[Mapping[str, int]] = None,
     vocabulary: Optional[vocabularies.Vocabulary] = None,
@@ -83,7 +83,9 @@ def Load(
     return report
 
 
-def _Origins(p: Any, prefix: str, mine: Optional[vocabularies.Vocabulary]) -> Optional[np.ndarray]:
+def _Origins(
+    p: hyperparams.Params, prefix: str, mine: Optional[vocabularies.Vocabulary]
+) -> Optional[np.ndarray]:
     """For each token the id that it has in the run of a checkpoint, -1 if it has none.
 
     None if both runs have one vocabulary, or one of them has not said what it is.
@@ -124,7 +126,7 @@ def _ByToken(
     return np.moveaxis(result, 0, axis)
 
 
-def _CheckRules(p: Any) -> None:
+def _CheckRules(p: hyperparams.Params) -> None:
     rules, may_miss = 'init_from_rules', 'init_from_missing_ok'
     for i, rule in enumerate(p.init_from_rules):
         if not isinstance(rule, (list, tuple)) or len(rule) != 2:
@@ -142,7 +144,7 @@ def _CheckRules(p: Any) -> None:
         _CheckRegex(p, f'{may_miss}[{i}]', may_miss, pattern)
 
 
-def _CheckRegex(p: Any, where: str, key: str, pattern: Any) -> re.Pattern[str]:
+def _CheckRegex(p: hyperparams.Params, where: str, key: str, pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:
@@ -151,7 +153,9 @@ def _CheckRegex(p: Any, where: str, key: str, pattern: Any) -> re.Pattern[str]:
         ) from None
 
 
-def _Sources(p: Any, paths: list[str], contents: Mapping[str, tensors.Entry]) -> dict[str, str]:
+def _Sources(
+    p: hyperparams.Params, paths: list[str], contents: Mapping[str, tensors.Entry]
+) -> dict[str, str]:
     """{variable: name in the checkpoint, or '' if it keeps its initial value}."""
     unmatched = set(range(len(p.init_from_rules)))
     sources = {}
@@ -176,7 +180,7 @@ def _Sources(p: Any, paths: list[str], contents: Mapping[str, tensors.Entry]) ->
 
 
 def _Plan(
-    p: Any,
+    p: hyperparams.Params,
     prefix: str,
     variables: Mapping[str, tf.Variable],
     sources: Mapping[str, str],
@@ -227,7 +231,7 @@ def _Plan(
     return Report(loaded, kept, unused, table)
 
 
-def _MayMiss(p: Any, path: str) -> bool:
+def _MayMiss(p: hyperparams.Params, path: str) -> bool:
     return any(re.fullmatch(pattern, path) for pattern in p.init_from_missing_ok)
 
 
