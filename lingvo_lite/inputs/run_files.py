@@ -14,6 +14,7 @@ So a run that is copied to another machine works there without data and with an 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -81,9 +82,8 @@ class Keeper:
             return
         os.makedirs(self._folder, exist_ok=True)
         for name, path in self._found.items():
-            cache.WriteWhole(
-                os.path.join(self._folder, name), lambda to, path=path: _Copy(path, to)
-            )
+            copy = functools.partial(shutil.copyfile, path)
+            cache.WriteWhole(os.path.join(self._folder, name), copy)
             self._hashes[name] = _Hash(os.path.join(self._folder, name))
         text = json.dumps(self._hashes, indent=1, sort_keys=True) + '\n'
         cache.WriteWhole(os.path.join(self._folder, _MANIFEST), lambda to: _Write(to, text))
@@ -122,10 +122,6 @@ def Name(path: str, *settings: object) -> str:
     """The name of the copy of a file: its own name, behind a hash of the settings it is for."""
     stem = os.path.basename(path)
     return f'{cache.Key(*settings)}-{stem}' if settings else stem
-
-
-def _Copy(path: str, to: str) -> None:
-    shutil.copyfile(path, to)
 
 
 def _Write(path: str, text: str) -> None:

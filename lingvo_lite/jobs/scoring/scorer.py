@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 from lingvo_lite import hyperparams
@@ -51,7 +51,7 @@ def Run(
     source: job_params.Source,
     device: runtime.Wish,
     choice: weights.Choice,
-    make_pass: Callable[..., Any],
+    make_pass: type[Any],
     folder: Optional[str] = None,
 ) -> int:
     """Scores a dataset with the weights chosen: the evaler or the decoder.
@@ -91,12 +91,12 @@ def Run(
     return stop.exit_code
 
 
-def _Score(make_pass: Callable[..., Any], job: Job, own: str, device: runtime.Wish) -> None:
+def _Score(make_pass: type[Any], job: Job, own: str, device: runtime.Wish) -> None:
     with run_files.Of(job.run.files):
         _ScoreIn(make_pass, job, own, device)
 
 
-def _ScoreIn(make_pass: Callable[..., Any], job: Job, own: str, device: runtime.Wish) -> None:
+def _ScoreIn(make_pass: type[Any], job: Job, own: str, device: runtime.Wish) -> None:
     params = job.params
     inputs = job_params.BuildInput(params.input, train=False)
     CheckVocabulary(inputs.Vocabulary(), job.run, job.choice)
