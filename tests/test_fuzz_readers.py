@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from lingvo_lite.inputs import examples, pipeline, records, source
+from lingvo_lite.inputs import (
+    data_files,
+    examples,
+    feed as feed_lib,
+    record_writer,
+    records,
+    source,
+)
 from lingvo_lite.inputs.speech import audio, audio_headers, manifests, transcribed, utterances
 from lingvo_lite.inputs.text import pairs, parallel, tokenizers
 from lingvo_lite.testing import fuzz
@@ -33,18 +40,18 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('data')
     before = os.environ.get('LINGVO_LITE_CACHE')
     os.environ['LINGVO_LITE_CACHE'] = str(path / 'cache')
-    source.SetDataDir(str(path / 'sub'))
+    data_files.SetDataDir(str(path / 'sub'))
     (path / 'sub').mkdir()
     _Files.path = path
     meta = {'tokenizer': tokenizers.ByteTokenizer.Params().Instantiate().Fingerprint()}
     rows = [(pairs.EncodePair(*p), [len(t.encode()) for t in p]) for p in TEXTS]
-    records.WriteShards(rows, str(path / 'pairs'), NUM, 1, pairs.LENGTH_NAMES, meta)
+    record_writer.WriteShards(rows, str(path / 'pairs'), NUM, 1, pairs.LENGTH_NAMES, meta)
     spoken = [
         utterances.Utterance(f'u{i}', audio.EncodeFlac(tone, RATE), f'a{i}', len(tone), RATE)
         for i, tone in enumerate(TONES)
     ]
     rows = [(utterances.Encode(u), utterances.Lengths(u)) for u in spoken]
-    records.WriteShards(rows, str(path / 'spoken'), NUM, 1, utterances.LENGTH_NAMES)
+    record_writer.WriteShards(rows, str(path / 'spoken'), NUM, 1, utterances.LENGTH_NAMES)
     for i, tone in enumerate(TONES):
         (path / 'sub' / f'{i}.wav').write_bytes(audio.EncodeWav(tone, RATE))
     lines = [(f'{i}.wav', f'a{i}', len(tone), RATE) for i, tone in enumerate(TONES)]
@@ -53,7 +60,7 @@ def folder(tmp_path_factory):
     made = tokenizers.TrainSentencePiece([a for a, _ in TEXTS] * 3, MODEL_SIZE, 'bpe')
     (path / 'x.model').write_bytes(made)
     yield path
-    source.SetDataDir(None)
+    data_files.SetDataDir(None)
     os.environ.pop('LINGVO_LITE_CACHE')
     if before is not None:
         os.environ['LINGVO_LITE_CACHE'] = before
@@ -86,8 +93,8 @@ def Delivered(params):
         for batch in feed:
             for part in batch.replicas:
                 for row, i in enumerate(part.id.tolist()):
-                    assert (i == pipeline.FILL) == (part.row_weight[row] == 0)
-                    if i != pipeline.FILL:
+                    assert (i == feed_lib.FILL) == (part.row_weight[row] == 0)
+                    if i != feed_lib.FILL:
                         assert i not in found
                         found[i] = dict(inputs.Strings(i))
                         if 'waveform' in part.source:
@@ -120,7 +127,7 @@ def SameAsWritten(name, found):
 @fuzz.Fuzz(25, 125, damage=fuzz.DAMAGE, name=st.sampled_from(['pairs', 'spoken']))
 def test_damaged_tfrecord(damage, name):
     Put(Shard(name), fuzz.Damaged(Whole(Shard(name)), damage))
-    Put(Shard(name) + source.SIDECAR, Whole(Shard(name) + source.SIDECAR))
+    Put(Shard(name) + data_files.SIDECAR, Whole(Shard(name) + data_files.SIDECAR))
     with fuzz.Documented(ValueError):
         SameAsWritten(name, Delivered(Pairs() if name == 'pairs' else Spoken()))
 
@@ -138,7 +145,10 @@ def test_damaged_tfrecord_that_gets_a_sidecar(damage):
 @fuzz.Fuzz(30, 150, damage=fuzz.DAMAGE, name=st.sampled_from(['pairs', 'spoken']))
 def test_damaged_sidecar(damage, name):
     Put(Shard(name), Whole(Shard(name)))
-    Put(Shard(name) + source.SIDECAR, fuzz.Damaged(Whole(Shard(name) + source.SIDECAR), damage))
+    Put(
+        Shard(name) + data_files.SIDECAR,
+        fuzz.Damaged(Whole(Shard(name) + data_files.SIDECAR), damage),
+    )
     with fuzz.Documented(ValueError):
         SameAsWritten(name, Delivered(Pairs() if name == 'pairs' else Spoken()))
 
@@ -158,7 +168,7 @@ NUMBERS = st.one_of(st.integers(-3, 60), st.integers(-(2**31), 2**31 - 1))
 def test_sidecar_with_other_numbers(name, array, at, value, kind):
     """The archive is whole, what it says is not so."""
     Put(Shard(name), Whole(Shard(name)))
-    with np.load(io.BytesIO(Whole(Shard(name) + source.SIDECAR)), allow_pickle=False) as held:
+    with np.load(io.BytesIO(Whole(Shard(name) + data_files.SIDECAR)), allow_pickle=False) as held:
         arrays = dict(held)
     arrays[array] = arrays[array].astype(np.int64)
     arrays[array][at] = value
@@ -166,7 +176,7 @@ def test_sidecar_with_other_numbers(name, array, at, value, kind):
         arrays[array] = arrays[array].astype(kind)
     written = io.BytesIO()
     np.savez(written, **arrays)
-    Put(Shard(name) + source.SIDECAR, written.getvalue())
+    Put(Shard(name) + data_files.SIDECAR, written.getvalue())
     with fuzz.Documented(ValueError):
         SameAsWritten(name, Delivered(Pairs() if name == 'pairs' else Spoken()))
 
@@ -327,7 +337,7 @@ def test_damaged_gz(damage):
 @fuzz.Fuzz(4, 60, damage=fuzz.DAMAGE)
 def test_damaged_cache(damage):
     """What is damaged in the cache folder is made again."""
-    for name in (Shard('pairs'), Shard('pairs') + source.SIDECAR):
+    for name in (Shard('pairs'), Shard('pairs') + data_files.SIDECAR):
         Put(name, Whole(name))
     p = Pairs(tokenizer=tokenizers.CharacterTokenizer.Params().Set(characters='abc'))
     wanted = Delivered(p)
@@ -352,4 +362,4 @@ def test_damage_reaches_what_it_should():
         raise ValueError('two\nlines')
     with pytest.raises(KeyError), fuzz.Documented(ValueError):
         raise KeyError('another')
-    assert zipfile.is_zipfile(io.BytesIO(Whole(Shard('pairs') + source.SIDECAR)))
+    assert zipfile.is_zipfile(io.BytesIO(Whole(Shard('pairs') + data_files.SIDECAR)))

@@ -39,7 +39,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 from lingvo_lite import __version__, flag_types
-from lingvo_lite.inputs import cache, records, source
+from lingvo_lite.inputs import cache, record_writer, source
 from lingvo_lite.inputs.speech import audio, utterances
 from lingvo_lite.runs import locks, tables
 
@@ -180,7 +180,7 @@ def Prepare(settings: Settings) -> str:
     _CheckDistinct(corpora)
     os.makedirs(settings.out, exist_ok=True)
     with locks.JobLock(settings.out, 'prepare_librispeech'):
-        records.RemoveLeftovers(settings.out)
+        record_writer.RemoveLeftovers(settings.out)
         checked = {corpus.split: _Check(settings, corpus) for corpus in corpora}
         made = {c.split: _Write(settings, c, checked[c.split]) for c in corpora}
         return _Summarize(settings, checked, made)
@@ -328,7 +328,7 @@ def _Write(settings: Settings, corpus: _Corpus, checked: _Checked) -> list[str]:
     prefix = os.path.join(settings.out, corpus.split)
     count = len(checked.kept)
     shards = -(-count // settings.utterances_per_shard)
-    records.RemoveOtherShards(prefix, shards)
+    record_writer.RemoveOtherShards(prefix, shards)
 
     def _WriteText(temporary: str) -> None:
         with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
@@ -342,7 +342,7 @@ def _Write(settings: Settings, corpus: _Corpus, checked: _Checked) -> list[str]:
     }
     title = f'writing {corpus.split}'
     made = progress.Progress(title, _Records(corpus, checked), count, 'files')
-    return records.WriteShards(made, prefix, count, shards, utterances.LENGTH_NAMES, meta)
+    return record_writer.WriteShards(made, prefix, count, shards, utterances.LENGTH_NAMES, meta)
 
 
 class _Record:

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from lingvo_lite import __version__, flag_types
-from lingvo_lite.inputs import cache, records
+from lingvo_lite.inputs import cache, record_writer, records
 from lingvo_lite.inputs.text import pairs, tokenizers
 from lingvo_lite.runs import locks, tables
 
@@ -99,7 +99,7 @@ def Prepare(settings: Settings) -> str:
     }
     os.makedirs(settings.out, exist_ok=True)
     with locks.JobLock(settings.out, 'prepare_wmt'):
-        records.RemoveLeftovers(settings.out)
+        record_writer.RemoveLeftovers(settings.out)
         selection = pair_cleaning.Selection(settings.rules, len(train))
         texts = train.Cleaned(np.arange(len(train)))
         selection.Scan(_Progress('reading', texts, len(train)))
@@ -217,7 +217,7 @@ def _Write(
 ) -> list[str]:
     """Writes the shards of a dataset, but for those that stand there; returns their paths."""
     prefix = os.path.join(settings.out, name)
-    records.RemoveOtherShards(prefix, shards)
+    record_writer.RemoveOtherShards(prefix, shards)
     meta = {
         'made_by': f'prepare_wmt {_VERSION}',
         'text': corpus.Fingerprint(),
@@ -225,7 +225,7 @@ def _Write(
         'tokenizer': tokenizer.Fingerprint(),
     }
     made = _Progress(f'writing {name}', _Records(texts, tokenizer), count)
-    return records.WriteShards(made, prefix, count, shards, pairs.LENGTH_NAMES, meta)
+    return record_writer.WriteShards(made, prefix, count, shards, pairs.LENGTH_NAMES, meta)
 
 
 class _Chunk:

@@ -1,17 +1,21 @@
 """inputs.ParallelTextInput, inputs.ByteTokenizer, ...: what datasets are described with."""
 
 from .cache import CacheDir as CacheDir
-from .mixed_input import MixedInput as MixedInput
-from .pipeline import BaseInput as BaseInput, Batch as Batch
-from .records import RecordSource as RecordSource, ShardWriter as ShardWriter
-from .source import (
-    BadRecordError as BadRecordError,
+from .data_files import (
     FindData as FindData,
     FindDataFiles as FindDataFiles,
+    SetDataDir as SetDataDir,
+)
+from .feed import Batch as Batch
+from .mixed_input import MixedInput as MixedInput
+from .pipeline import BaseInput as BaseInput
+from .record_writer import ShardWriter as ShardWriter
+from .records import RecordSource as RecordSource
+from .source import (
+    BadRecordError as BadRecordError,
     IterableSource as IterableSource,
     LineSource as LineSource,
     MemorySource as MemorySource,
-    SetDataDir as SetDataDir,
     Source as Source,
 )
 from .speech.files import SpeechFilesInput as SpeechFilesInput

@@ -7,7 +7,7 @@ from typing import Any, Optional
 import numpy as np
 
 from lingvo_lite import nested_map
-from lingvo_lite.inputs import pipeline
+from lingvo_lite.inputs import feed as feed_lib, pipeline
 
 _ROWS = 2  # examples of a batch that are shown
 _LONGEST = 3  # longest examples of a batch that are named
@@ -37,7 +37,7 @@ def PaddingShare(paddings: np.ndarray) -> float:
     return float(np.mean(paddings)) if paddings.size else 0.0
 
 
-def _Batch(inputs: pipeline.BaseInput, batch: pipeline.Batch) -> list[str]:
+def _Batch(inputs: pipeline.BaseInput, batch: feed_lib.Batch) -> list[str]:
     rows = batch.replicas[0]
     lines = [
         f'batch {batch.index}, epoch {batch.epoch}: {batch.num_examples:,} examples, '
@@ -51,7 +51,7 @@ def _Batch(inputs: pipeline.BaseInput, batch: pipeline.Batch) -> list[str]:
     for name, side in sides.items():
         shape = ' x '.join(str(size) for size in side.paddings.shape)
         lines.append(f'  {name}: {shape}, padding {100 * PaddingShare(side.paddings):.1f}%')
-    real = np.flatnonzero(rows.id != pipeline.FILL)
+    real = np.flatnonzero(rows.id != feed_lib.FILL)
     for row in real[:_ROWS]:
         lines += _Row(inputs, rows, sides, int(row))
     lengths = {name: (1 - side.paddings).sum(axis=1) for name, side in sides.items()}

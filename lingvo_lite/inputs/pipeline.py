@@ -8,12 +8,8 @@ the n-th, depends on the params and the data alone, not on workers, replicas or 
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
-import dataclasses
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional, TypeVar, Union
 
 import numpy as np
@@ -21,46 +17,10 @@ from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import mixture_order, order as order_lib, source
-
-FILL = -1  # the id of a row that is there only to give all replicas the same number of rows
-_AHEAD = 8  # batches that are made ahead of the one in use
+from lingvo_lite.inputs import feed, mixture_order, order as order_lib, source
 
 AnyOrder = Union[order_lib.Order, mixture_order.Mixture]
 _Input = TypeVar('_Input', bound='BaseInput')
-
-
-class InputError(RuntimeError):
-    """Making a batch failed. The message names file and record."""
-
-
-@dataclasses.dataclass
-class Batch:
-    """One worker's part of a global batch.
-
-    Attributes:
-      index: number of the global batch since the start of training, from 0.
-      epoch: the pass over the data that it belongs to, from 0.
-      state: JSON-able; `Batches(start=state)` goes on behind this batch.
-      replicas: one NestedMap of arrays a local replica, all with the same number of rows.
-      num_examples: rows of the global batch, fill rows left out.
-      num_tokens: tokens (frames) of the global batch on all sides, padding left out, as planned
-        (random segmentations may have fewer).
-      bad_ids: examples of this part that could not be read; fill rows stand in their place.
-      num_bad: bad records that this worker has met so far, those of earlier runs from whose state
-        it goes on included.
-      wait_s: seconds that the consumer waited for it.
-    """
-
-    index: int
-    epoch: int
-    state: dict[str, Any]
-    replicas: list[nested_map.NestedMap]
-    num_examples: int
-    num_tokens: int
-    bad_ids: tuple[int, ...] = ()
-    num_bad: int = 0
-    wait_s: float = 0.0
 
 
 class BaseInput:
@@ -218,7 +178,7 @@ class BaseInput:
         start: Optional[Mapping[str, Any]] = None,
         train: bool = True,
         num_samples: int = 0,
-    ) -> Feed:
+    ) -> feed.Feed:
         """Iterates over batches, from the first one or from `start` on.
 
         Row i of a global batch goes to replica i modulo (num_workers * replicas). All replicas get
@@ -246,7 +206,7 @@ class BaseInput:
             )
         few = num_samples and not train
         order = self._MakeOrder(train, num_samples) if few else self.Order(train)
-        maker = _Maker(self, num_workers * replicas, worker * replicas, replicas, train)
+        maker = feed.BatchMaker(self, num_workers * replicas, worker * replicas, replicas, train)
         start = start or {}
         data = self.Fingerprint() if train else ''
         if start.get('data', data) != data:
@@ -258,7 +218,7 @@ class BaseInput:
         for index in start.get('bad_records', ()):
             self._RestoreBad(int(index))
         plans = order.Walk(start if 'order' in start else None)
-        return Feed(maker, plans, data)
+        return feed.Feed(maker, plans, data)
 
     def BadIds(self) -> set[int]:
         """The examples that could not be read so far, those of batches made ahead included."""
@@ -299,7 +259,7 @@ class BaseInput:
         Returns:
           A NestedMap of arrays a local replica, as in `Batch.replicas`.
         """
-        maker = _Maker(self, num_workers * replicas, worker * replicas, replicas, True)
+        maker = feed.BatchMaker(self, num_workers * replicas, worker * replicas, replicas, True)
         return maker.Parts(plan)[0]
 
     def _MakeOrder(self, train: bool, num_samples: int = 0) -> AnyOrder:
@@ -345,11 +305,11 @@ class BaseInput:
                 self.Where(worst),
             )
 
-    def _MakeRows(
+    def MakeRows(
         self, ids: Sequence[int], plan: order_lib.PlannedBatch, train: bool
     ) -> nested_map.NestedMap:
         """The arrays of some rows of a planned batch; ids may hold FILL."""
-        real = [i for i in ids if i != FILL]
+        real = [i for i in ids if i != feed.FILL]
         try:
             loaded = dict(zip(real, self._Load(real, plan, train)))
             examples = [loaded.get(i) for i in ids]
@@ -357,11 +317,11 @@ class BaseInput:
         except (source.BadRecordError, OSError):
             raise  # these name their place
         except Exception as error:
-            raise InputError(
+            raise feed.InputError(
                 f'{self._Culprit(real, plan, train)}: {type(error).__name__}: {error}'
             ) from error
         found = np.array([example is not None for example in examples])
-        batch.id = np.where(found, np.asarray(ids, np.int64), FILL)
+        batch.id = np.where(found, np.asarray(ids, np.int64), feed.FILL)
         batch.row_weight = found.astype(np.float32)
         return batch
 
@@ -373,122 +333,6 @@ class BaseInput:
             except Exception:
                 return self.Where(i)
         return f'batch {plan.index}, from {self.Where(ids[0])} on' if ids else f'batch {plan.index}'
-
-
-class Feed(Iterator[Batch]):
-    """Batches in order, made ahead by threads. Ends its threads when closed, dropped or at the end.
-
-    An error in a thread is raised by `next` where its batch would have come.
-    """
-
-    def __init__(
-        self,
-        maker: _Maker,
-        plans: Iterator[order_lib.PlannedBatch],
-        data: str,
-    ):
-        """Starts the threads. `BaseInput.Batches` calls this.
-
-        Args:
-          maker: of this worker's part of the batches.
-          plans: the batches to come.
-          data: the fingerprint that is kept in the states.
-        """
-        self._maker = maker
-        self._plans = plans
-        self._state: dict[str, Any] = {'data': data} if data else {}
-        # Of what was served, not of what is made ahead: states do not depend on timing.
-        self._bad = maker.owner.BadIds()
-        self._pool = concurrent.futures.ThreadPoolExecutor(
-            maker.owner.params.num_batcher_threads, thread_name_prefix='input'
-        )
-        self._pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
-        self._Fill()
-
-    def __iter__(self) -> Feed:
-        return self
-
-    def __next__(self) -> Batch:
-        if not self._pending:
-            self.Close()
-            raise StopIteration
-        begin = time.perf_counter()
-        try:
-            batch = self._pending.popleft().result()
-            self._Fill()
-        except BaseException:
-            self.Close()
-            raise
-        self._bad.update(batch.bad_ids)
-        batch.num_bad = len(self._bad)
-        batch.state = {**batch.state, **self._state}
-        if self._bad:
-            batch.state['bad_records'] = sorted(self._bad)
-        batch.wait_s = time.perf_counter() - begin
-        return batch
-
-    def Close(self) -> None:
-        """Drops the batches made ahead and ends the threads. May be called again."""
-        self._Stop()
-        self._pool.shutdown(wait=True)
-
-    def __enter__(self) -> Feed:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.Close()
-
-    def __del__(self) -> None:
-        if hasattr(self, '_pending'):
-            self._Stop()  # garbage may be collected on a thread of the pool, which cannot join it
-
-    def _Stop(self) -> None:
-        self._plans = iter(())
-        self._pending.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _Fill(self) -> None:
-        while len(self._pending) < _AHEAD:
-            plan = next(self._plans, None)
-            if plan is None:
-                return
-            self._pending.append(self._pool.submit(self._maker.Make, plan))
-
-
-@dataclasses.dataclass
-class _Maker:
-    """Makes one worker's part of planned batches; holds no reference to the Feed."""
-
-    owner: BaseInput
-    all_replicas: int
-    first_replica: int
-    replicas: int
-    train: bool
-
-    def Make(self, plan: order_lib.PlannedBatch) -> Batch:
-        parts, bad = self.Parts(plan)
-        self.owner.Order(self.train).Ahead(plan.after)
-        return Batch(
-            plan.index,
-            plan.epoch,
-            plan.after,
-            parts,
-            len(plan.ids),
-            plan.num_tokens,
-            tuple(bad),
-        )
-
-    def Parts(self, plan: order_lib.PlannedBatch) -> tuple[list[nested_map.NestedMap], list[int]]:
-        """(arrays of each replica, ids of the examples that could not be read)."""
-        rows = -(-len(plan.ids) // self.all_replicas)
-        parts: list[nested_map.NestedMap] = []
-        bad: list[int] = []
-        for replica in range(self.first_replica, self.first_replica + self.replicas):
-            ids = [int(i) for i in plan.ids[replica :: self.all_replicas]]
-            ids += [FILL] * (rows - len(ids))
-            parts.append(self.owner._MakeRows(ids, plan, self.train))
-            bad += [i for i, found in zip(ids, parts[-1].id.tolist()) if i != found]
-        return parts, bad
 
 
 def BatchLimits(params: hyperparams.Params) -> dict[str, int]:

@@ -8,34 +8,32 @@ came from elsewhere. The data file is a standard one, which TensorFlow's own rea
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
 
-from lingvo_lite.inputs import cache, source
+from lingvo_lite.inputs import cache, data_files, source
 
 _VERSION = 1
-_HEAD, _TAIL = 12, 4  # bytes around each payload: length and its CRC, CRC of the payload
+HEAD, TAIL = 12, 4  # bytes around each payload: length and its CRC, CRC of the payload
 # Of any length a record can tell: FLAC has 65,535 samples of silence in 14 bytes. What claims more
 # would make batches that no memory holds.
 _MOST_A_BYTE = 8192
 
-
-# As `WriteShards` names them.
-_SHARD = re.compile(r'(.*)-\d{5}-of-(\d{5})\.tfrecord', re.DOTALL)
+# As `record_writer.WriteShards` names them.
+SHARD_NAME = re.compile(r'(.*)-\d{5}-of-(\d{5})\.tfrecord', re.DOTALL)
 
 
 def SidecarPath(path: str) -> str:
     """Where the sidecar of a TFRecord file stands."""
-    return path + source.SIDECAR
+    return path + data_files.SIDECAR
 
 
 class RecordSource(source.Source):
@@ -57,7 +55,7 @@ class RecordSource(source.Source):
         """
         if not paths:
             raise ValueError('no TFRecord file was given.')
-        cars = [_Sidecar(path) for path in paths]
+        cars = [Sidecar(path) for path in paths]
         _CheckShards(paths)
         for path, car in zip(paths, cars):
             for what in ('length_names', 'meta'):
@@ -91,8 +89,8 @@ class RecordSource(source.Source):
         car = self._cars[shard]
         size = int(car.sizes[record])
         offset = int(car.offsets[record])
-        data = source.ReadAt(self._files[shard], _HEAD + size, offset, self.Where, index)
-        payload = data[_HEAD:]
+        data = source.ReadAt(self._files[shard], HEAD + size, offset, self.Where, index)
+        payload = data[HEAD:]
         if struct.unpack('<Q', data[:8])[0] != size or zlib.crc32(payload) != car.checksums[record]:
             raise source.BadRecordError(f'{self.Where(index)}: CRC does not match.')
         return payload
@@ -117,7 +115,7 @@ class RecordSource(source.Source):
         return shard, index - int(self._first[shard])
 
 
-class _Sidecar:
+class Sidecar:
     """What one sidecar says, compared with the size of its file."""
 
     def __init__(self, path: str):
@@ -150,7 +148,7 @@ class _Sidecar:
                 'Prepare the data again.'
             )
         if size < self.head['file_size']:
-            ends = self.offsets + _HEAD + self.sizes + _TAIL
+            ends = self.offsets + HEAD + self.sizes + TAIL
             whole = int(np.sum(ends <= size))
             raise ValueError(
                 f'{path} is cut short: {size:,} bytes, where its sidecar says '
@@ -170,7 +168,7 @@ class _Sidecar:
         shapes = [(count,), (count,), (count,), (count, len(names))]
         if [a.shape for a in arrays] != shapes or not all(a.dtype.kind in 'iu' for a in arrays):
             raise ValueError('its arrays do not fit each other')
-        ends = self.offsets + _HEAD + self.sizes.astype(np.int64) + _TAIL
+        ends = self.offsets + HEAD + self.sizes.astype(np.int64) + TAIL
         if not count or self.offsets[0] or (self.offsets[1:] != ends[:-1]).any():
             raise ValueError('its records do not follow one another')
         if ends[-1] != self.head['file_size']:
@@ -197,167 +195,12 @@ def _CheckShards(paths: Sequence[str]) -> None:
     Raises:
       FileNotFoundError: if a shard is missing on the disk. A pattern for some of them is fine.
     """
-    matches = (_SHARD.fullmatch(path) for path in paths)
+    matches = (SHARD_NAME.fullmatch(path) for path in paths)
     for prefix, count in sorted({match.groups() for match in matches if match}):
         for shard in range(int(count)):
             path = f'{prefix}-{shard:05d}-of-{count}.tfrecord'
             if not os.path.exists(path):
                 raise FileNotFoundError(f'{path} is missing, one of {int(count)} shards.')
-
-
-class ShardWriter:
-    """Writes one TFRecord file and its sidecar; both appear when the `with` ends well.
-
-    with records.ShardWriter('dev.tfrecord', ('source', 'target')) as writer:
-        writer.Write(payload, [12, 9])
-    """
-
-    def __init__(
-        self,
-        path: str,
-        length_names: Sequence[str] = (),
-        meta: Optional[Mapping[str, Any]] = None,
-    ):
-        """Opens a temporary file beside `path`.
-
-        Args:
-          path: of the TFRecord file.
-          length_names: what the lengths of each record count.
-          meta: JSON-able, kept in the sidecar.
-        """
-        self._path, self._names, self._meta = path, list(length_names), dict(meta or {})
-        self._temporary = f'{path}.{os.getpid()}.tmp'
-        self._offset = 0
-        self._rows: list[tuple[int, int, int]] = []
-        self._lengths: list[list[int]] = []
-
-    def __enter__(self) -> ShardWriter:
-        import tensorflow as tf
-
-        self._writer = tf.io.TFRecordWriter(self._temporary)
-        return self
-
-    def Write(self, payload: bytes, lengths: Sequence[int] = ()) -> None:
-        """Appends a record.
-
-        Args:
-          payload: its bytes.
-          lengths: of the example, one for each of length_names.
-
-        Raises:
-          ValueError: if the number of lengths is another.
-        """
-        if len(lengths) != len(self._names):
-            raise ValueError(f'lengths for {self._names} are wanted, got {list(lengths)}.')
-        self._writer.write(payload)
-        self._rows.append((self._offset, len(payload), zlib.crc32(payload)))
-        self._lengths.append([int(length) for length in lengths])
-        self._offset += _HEAD + len(payload) + _TAIL
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._writer.close()
-        if kind is not None:
-            os.unlink(self._temporary)
-            return
-        with open(self._temporary, 'rb') as file:
-            os.fsync(file.fileno())
-        # The sidecar comes last: where it stands, the data file is whole.
-        if os.path.exists(SidecarPath(self._path)):
-            os.unlink(SidecarPath(self._path))
-        os.replace(self._temporary, self._path)
-        _Save(self._path, self._rows, self._lengths, self._names, self._meta, self._offset)
-
-
-def RemoveLeftovers(folder: str) -> None:
-    """Removes what a killed writer of shards or sidecars left in a folder of its own."""
-    for name in os.listdir(folder):
-        if '.tfrecord.' in name and name.endswith('.tmp'):
-            os.unlink(os.path.join(folder, name))
-
-
-def WriteShards(
-    records: Iterable[tuple[bytes, Sequence[int]]],
-    prefix: str,
-    num_records: int,
-    num_shards: int,
-    length_names: Sequence[str] = (),
-    meta: Optional[Mapping[str, Any]] = None,
-) -> list[str]:
-    """Writes `prefix-00000-of-00008.tfrecord` and so on, each with its sidecar.
-
-    Records stay in order: shard 0 holds the first ones. Can be restarted: a shard that stands
-    there whole, with the same number of records and the same meta, is kept; so `meta` should say
-    what the records were made from.
-
-    Args:
-      records: (payload, lengths), exactly num_records of them.
-      prefix: path without number and ending; its folder is made.
-      num_records: how many come.
-      num_shards: number of files.
-      length_names: what the lengths count.
-      meta: JSON-able, kept in each sidecar.
-
-    Returns:
-      The paths of the shards.
-
-    Raises:
-      ValueError: if there are more or fewer records than num_records, or fewer than shards.
-    """
-    if not 1 <= num_shards <= num_records:
-        raise ValueError(f'{num_records:,} records cannot fill {num_shards:,} shards.')
-    os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
-    stream = iter(records)
-    paths = []
-    for shard in range(num_shards):
-        path = f'{prefix}-{shard:05d}-of-{num_shards:05d}.tfrecord'
-        count = num_records * (shard + 1) // num_shards - num_records * shard // num_shards
-        _WriteOne(stream, path, count, length_names, {**(meta or {}), 'num_records': num_records})
-        paths.append(path)
-    if next(stream, None) is not None:
-        raise ValueError(f'{prefix}: more records came than num_records={num_records:,}.')
-    return paths
-
-
-def RemoveOtherShards(prefix: str, num_shards: int) -> None:
-    """Removes shards of `prefix` that `WriteShards` once made in another number.
-
-    They would be read along with the present ones.
-    """
-    for path in glob.glob(f'{glob.escape(prefix)}-*.tfrecord'):
-        found = _SHARD.fullmatch(path)
-        if found and found[1] == prefix and int(found[2]) != num_shards:
-            for each in (path, SidecarPath(path)):
-                if os.path.exists(each):
-                    os.unlink(each)
-
-
-def _WriteOne(
-    stream: Any, path: str, count: int, length_names: Sequence[str], meta: Mapping[str, Any]
-) -> None:
-    """Takes `count` records from the stream and writes them, unless they stand there already."""
-
-    def _Next(number: int) -> tuple[bytes, Sequence[int]]:
-        record = next(stream, None)
-        if record is None:
-            raise ValueError(f'{path}: records end after {number:,} of the {count:,} of this file.')
-        return record
-
-    if _IsWhole(path, count, length_names, meta):
-        for number in range(count):
-            _Next(number)
-        return
-    with ShardWriter(path, length_names, meta) as writer:
-        for number in range(count):
-            writer.Write(*_Next(number))
-
-
-def _IsWhole(path: str, count: int, length_names: Sequence[str], meta: Mapping[str, Any]) -> bool:
-    try:
-        car = _Sidecar(path)
-    except (OSError, ValueError):
-        return False
-    same = car.head['meta'] == json.loads(json.dumps(dict(meta)))
-    return same and len(car.offsets) == count and car.head['length_names'] == list(length_names)
 
 
 def WriteSidecar(path: str, meta: Optional[Mapping[str, Any]] = None) -> str:
@@ -376,18 +219,18 @@ def WriteSidecar(path: str, meta: Optional[Mapping[str, Any]] = None) -> str:
         for record in tf.data.TFRecordDataset(path):
             payload = record.numpy()
             rows.append((offset, len(payload), zlib.crc32(payload)))
-            offset += _HEAD + len(payload) + _TAIL
+            offset += HEAD + len(payload) + TAIL
     except tf.errors.DataLossError as error:
         raise ValueError(
             f'{path}, record {len(rows):,} (byte {offset:,}): {error.message}. Make it again.'
         ) from None
     if not rows:
         raise ValueError(f'{path} is empty: it holds no record. Make it again.')
-    _Save(path, rows, [[]] * len(rows), [], dict(meta or {}), offset)
+    SaveSidecar(path, rows, [[]] * len(rows), [], dict(meta or {}), offset)
     return SidecarPath(path)
 
 
-def _Save(
+def SaveSidecar(
     path: str,
     rows: Sequence[tuple[int, int, int]],
     lengths: Sequence[Sequence[int]],

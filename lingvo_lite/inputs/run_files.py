@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Callable, Optional
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import cache, source
+from lingvo_lite.inputs import cache, data_files
 
 _MANIFEST = 'files.json'
 _BLOCK = 1 << 20
@@ -114,8 +114,8 @@ def Path(name: str, find: Callable[[], str]) -> str:
 
 
 def FindData(name: str, prepared_by: str = '') -> str:
-    """As `source.FindData`, for a file that decoding needs: the run's own copy, if it has one."""
-    return Path(Name(name, 'data', name), lambda: source.FindData(name, prepared_by))
+    """As `data_files.FindData`, for what decoding needs: the run's own copy, if it has one."""
+    return Path(Name(name, 'data', name), lambda: data_files.FindData(name, prepared_by))
 
 
 def Name(path: str, *settings: object) -> str:

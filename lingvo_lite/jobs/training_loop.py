@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import pipeline
+from lingvo_lite.inputs import feed as feed_lib
 from lingvo_lite.jobs import restore, stop_criteria
 from lingvo_lite.jobs.devices import memory_probe, runtime, worker_agreement
 from lingvo_lite.jobs.faults import signals, watchdog
@@ -195,7 +195,7 @@ class TrainingLoop:
             self._Report(step, numbers, progress)
         return step, state, reason
 
-    def _Fed(self, feed: Any) -> Iterator[pipeline.Batch]:
+    def _Fed(self, feed: Any) -> Iterator[feed_lib.Batch]:
         """The batches of `feed`; if it fails, what was learnt is saved first."""
         while True:
             try:

@@ -19,6 +19,6 @@ def test_inspect_input_shows_three_batches(tmp_path, capsys, monkeypatch):
     assert out.startswith('400 examples\n')
     assert [f'batch {i}, epoch 0: ' in out for i in range(4)] == [True, True, True, False]
     assert 'padding' in out and 'longest: ' in out and 'train.src' in out
-    from lingvo_lite.inputs import source
+    from lingvo_lite.inputs import data_files
 
-    source.SetDataDir(None)
+    data_files.SetDataDir(None)

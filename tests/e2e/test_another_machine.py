@@ -12,7 +12,7 @@ import pytest
 import tiny_experiment
 
 from lingvo_lite import cli
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 from lingvo_lite.inputs.speech import audio
 
 MODEL = '--model=tiny_experiment.Digits'
@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
         flags = [MODEL, f'--logdir={here}/text', '--set=task.train.max_steps=10', *TOKENIZER]
         assert cli.Trainer(flags) == 0
         assert cli.Trainer(['--model=asr.SpokenDigits', f'--logdir={here}/speech', *SPEECH]) == 0
-        source.SetDataDir(None)
+        data_files.SetDataDir(None)
     for name in ('text', 'speech'):
         shutil.copytree(here / name, folder / name)
     shutil.rmtree(here)

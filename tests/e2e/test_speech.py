@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 from lingvo_lite import cli
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 from lingvo_lite.tasks import asr
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ def environment(tmp_path_factory):
         patch.setenv('LINGVO_LITE_CACHE', str(tmp_path_factory.mktemp('cache')))
         patch.setenv('LINGVO_LITE_TRACEBACK', '')
         yield
-    source.SetDataDir(None)
+    data_files.SetDataDir(None)
 
 
 @pytest.fixture(scope='module')

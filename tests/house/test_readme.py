@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from lingvo_lite import cli, registry
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 from lingvo_lite.jobs import trainer
 from lingvo_lite.jobs.config import describe, job_params
 from lingvo_lite.jobs.scoring import own_input, scorer
@@ -85,7 +85,7 @@ def folder(tmp_path, monkeypatch):
                 (tmp_path / path[1]).write_text(block.text)
     importlib.invalidate_caches()
     yield tmp_path
-    source.SetDataDir(None)
+    data_files.SetDataDir(None)
     for name in [n for n in sys.modules if n.split('.')[0] == 'my_package']:
         del sys.modules[name]
     for name in [n for n in registry._experiments if n.startswith('my_package.')]:

@@ -18,10 +18,6 @@ MEDIAN_LINES = 130  # half of the files are no longer
 # Files that may be longer, each with the reason.
 LONG = {
     'lingvo_lite.decoding.ctc.search': 'long today: greedy and prefix search in one file',
-    'lingvo_lite.inputs.pipeline': 'long today: what an input is and its threads in one file',
-    'lingvo_lite.inputs.records': 'long today: files and their sidecars in one file',
-    'lingvo_lite.inputs.source': 'long today: sources of every kind in one file',
-    'lingvo_lite.inputs.text.tokenizers': 'long today: all tokenizers in one file',
     'lingvo_lite.layers.base': 'long today: the layer and what surrounds it in one file',
     'lingvo_lite.layers.recurrent.recurrence': 'long today: loop and gradient in one file',
     'lingvo_lite.testing.layer_cases': 'long today: the cases of all layers in one file',

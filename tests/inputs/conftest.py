@@ -2,7 +2,7 @@
 
 import pytest
 
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +15,6 @@ def cache_folder(tmp_path_factory, monkeypatch):
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path, monkeypatch):
     monkeypatch.delenv('LINGVO_LITE_DATA', raising=False)
-    source.SetDataDir(str(tmp_path))
+    data_files.SetDataDir(str(tmp_path))
     yield tmp_path
-    source.SetDataDir(None)
+    data_files.SetDataDir(None)

@@ -8,7 +8,7 @@ import json
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from lingvo_lite.inputs import pipeline
+from lingvo_lite.inputs import feed as feed_lib, pipeline
 from lingvo_lite.nested_map import NestedMap
 
 COUNT = 37
@@ -56,7 +56,7 @@ def Train(workers, replicas, steps, state):
         assert len({len(replica.id) for part in parts for replica in part.replicas}) == 1
         ids = [int(i) for part in parts for replica in part.replicas for i in replica.id]
         assert all(part.state == parts[0].state for part in parts)
-        seen.append((parts[0].epoch, sorted(i for i in ids if i != pipeline.FILL)))
+        seen.append((parts[0].epoch, sorted(i for i in ids if i != feed_lib.FILL)))
         state = json.loads(json.dumps(parts[0].state))
     for feed in feeds:
         feed.Close()

@@ -13,7 +13,14 @@ import sys
 import numpy as np
 import pytest
 
-from lingvo_lite.inputs import examples, mixed_input, pipeline, records, source
+from lingvo_lite.inputs import (
+    examples,
+    feed as feed_lib,
+    mixed_input,
+    record_writer,
+    records,
+    source,
+)
 from lingvo_lite.inputs.speech import audio, manifests, transcribed, utterances
 from lingvo_lite.inputs.text import pairs, parallel, token_table, tokenizers
 
@@ -41,7 +48,9 @@ def WriteRecords(folder, payloads=None, lengths=None, name='train', more=None):
     meta = {'tokenizer': tokenizers.ByteTokenizer.Params().Instantiate().Fingerprint()}
     meta.update(more or {})
     made = zip(payloads, lengths)
-    return records.WriteShards(made, str(folder / name), len(payloads), 1, pairs.LENGTH_NAMES, meta)
+    return record_writer.WriteShards(
+        made, str(folder / name), len(payloads), 1, pairs.LENGTH_NAMES, meta
+    )
 
 
 def Text(kind, **values):
@@ -61,7 +70,7 @@ def WriteSpeech(folder, changed=None, lengths=None, name='speech'):
         payload = (changed or {}).get(i, utterances.Encode(one))
         rows.append((payload, (lengths or {}).get(i, utterances.Lengths(one))))
     prefix = str(folder / name)
-    return records.WriteShards(iter(rows), prefix, len(rows), 1, utterances.LENGTH_NAMES)
+    return record_writer.WriteShards(iter(rows), prefix, len(rows), 1, utterances.LENGTH_NAMES)
 
 
 def Speech(**values):
@@ -87,7 +96,7 @@ def Take(inputs, count=1000, **kwargs):
 
 def Ids(batches):
     return sorted(
-        int(i) for b in batches for part in b.replicas for i in part.id if i != pipeline.FILL
+        int(i) for b in batches for part in b.replicas for i in part.id if i != feed_lib.FILL
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import pipeline, source
+from lingvo_lite.inputs import feed as feed_lib, pipeline, source
 from lingvo_lite.nested_map import NestedMap
 
 LENGTHS = np.random.default_rng(0).integers(1, 30, (101, 1))
@@ -77,12 +77,12 @@ def Rows(batches):
         for batch in batches
         for part in batch.replicas
         for i, row in zip(part.id, part.x)
-        if i != pipeline.FILL
+        if i != feed_lib.FILL
     }
 
 
 def Global(batch):
-    return sorted(int(i) for part in batch.replicas for i in part.id if i != pipeline.FILL)
+    return sorted(int(i) for part in batch.replicas for i in part.id if i != feed_lib.FILL)
 
 
 def test_rows_hold_their_example_and_nothing_else():
@@ -116,7 +116,7 @@ def test_global_batches_do_not_depend_on_who_shares_them(workers, replicas, trai
             assert (part.index, part.epoch, part.state) == (whole.index, whole.epoch, whole.state)
             assert (part.num_examples, part.num_tokens) == (whole.num_examples, whole.num_tokens)
             for replica in part.replicas:
-                fill = replica.id == pipeline.FILL
+                fill = replica.id == feed_lib.FILL
                 np.testing.assert_array_equal(replica.row_weight, 1.0 - fill)
                 assert not replica.x[fill].any()
         merged = {}
@@ -192,7 +192,7 @@ def test_an_error_in_a_thread_names_the_record_where_its_batch_would_come():
     where = next(batch.index for batch in fine if 13 in Global(batch))
     feed = Make(fail=13).Batches(train=False)
     got = []
-    with pytest.raises(pipeline.InputError, match="squares.bin, record 13: KeyError: 'no such"):
+    with pytest.raises(feed_lib.InputError, match="squares.bin, record 13: KeyError: 'no such"):
         for batch in feed:
             got.append(batch.index)
     assert got == list(range(where))

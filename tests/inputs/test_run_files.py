@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from lingvo_lite.inputs import run_files, source
+from lingvo_lite.inputs import data_files, run_files
 from lingvo_lite.inputs.text import tokenizers
 
 
@@ -89,13 +89,13 @@ def test_tokenizers_come_from_the_run(tmp_path, monkeypatch, params):
     monkeypatch.delenv('LINGVO_LITE_DATA', raising=False)
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'a.txt').write_text('one two three\nfour five six seven\n' * 9)
-    source.SetDataDir(str(tmp_path / 'data'))
+    data_files.SetDataDir(str(tmp_path / 'data'))
     try:
         with run_files.Of(str(tmp_path / 'files')) as keeper:
             before = params.Instantiate()
             keeper.Save()
         monkeypatch.setenv('LINGVO_LITE_CACHE', str(tmp_path / 'empty'))
-        source.SetDataDir(str(tmp_path / 'nothing'))
+        data_files.SetDataDir(str(tmp_path / 'nothing'))
         with run_files.Of(str(tmp_path / 'files')):
             after = params.Instantiate()
         assert after.Fingerprint() == before.Fingerprint()
@@ -103,4 +103,4 @@ def test_tokenizers_come_from_the_run(tmp_path, monkeypatch, params):
         with pytest.raises(FileNotFoundError, match=r'a\.txt'):
             params.Instantiate()
     finally:
-        source.SetDataDir(None)
+        data_files.SetDataDir(None)

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'e2e'))
 import job_runs
 import tiny_experiment
 
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -33,7 +33,7 @@ def data_folder(tmp_path_factory):
 def no_data_dir():
     """--data_dir holds for a process; a test must not hand it to the next."""
     yield
-    source.SetDataDir(None)
+    data_files.SetDataDir(None)
 
 
 @pytest.fixture

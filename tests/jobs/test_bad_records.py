@@ -8,7 +8,7 @@ import shutil
 import pytest
 from job_runs import assert_equal_checkpoints, evaluate, lines, train
 
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 
 ALLOWED = '--set=input.max_bad_records=2'
 
@@ -24,7 +24,7 @@ def damaged(data_folder, tmp_path, monkeypatch):
             rows[number] = b'\xff' + rows[number]
         path.write_bytes(b'\n'.join(rows))
     monkeypatch.setenv('LINGVO_LITE_DATA', str(folder))
-    source.SetDataDir(None)
+    data_files.SetDataDir(None)
     return folder
 
 

@@ -11,7 +11,7 @@ import signal
 import numpy as np
 from job_runs import assert_equal_checkpoints, lines, rewind, steps_of, train
 
-from lingvo_lite.inputs import pipeline
+from lingvo_lite.inputs import feed, pipeline
 from lingvo_lite.jobs.reporting import step_metrics
 from lingvo_lite.runs.checkpoints import tensors
 from lingvo_lite.training.debugging import first_bad_layer
@@ -215,14 +215,14 @@ def test_asked_to_stop_it_saves_and_ends(finished, tmp_path, monkeypatch):
 
 def test_what_was_learnt_is_saved_when_the_input_fails(tmp_path, monkeypatch, capfd):
     run = tmp_path / 'run'
-    make = pipeline.BaseInput._MakeRows
+    make = pipeline.BaseInput.MakeRows
 
     def Fail(self, ids, plan, train):
         if train and plan.index == 7:
-            raise pipeline.InputError('train.src:99: nobody can read this.')
+            raise feed.InputError('train.src:99: nobody can read this.')
         return make(self, ids, plan, train)
 
-    monkeypatch.setattr(pipeline.BaseInput, '_MakeRows', Fail)
+    monkeypatch.setattr(pipeline.BaseInput, 'MakeRows', Fail)
     assert train(run) == 1
     log = capfd.readouterr().err
     assert log.endswith('trainer: train.src:99: nobody can read this.\n')

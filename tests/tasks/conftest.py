@@ -6,7 +6,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 
 sys.path.insert(0, os.path.dirname(__file__))  # tiny_tasks
 
@@ -15,9 +15,9 @@ sys.path.insert(0, os.path.dirname(__file__))  # tiny_tasks
 def folder(tmp_path, monkeypatch):
     monkeypatch.delenv('LINGVO_LITE_DATA', raising=False)
     monkeypatch.setenv('LINGVO_LITE_CACHE', str(tmp_path))
-    source.SetDataDir(str(tmp_path))
+    data_files.SetDataDir(str(tmp_path))
     yield tmp_path
-    source.SetDataDir(None)
+    data_files.SetDataDir(None)
 
 
 @pytest.fixture(autouse=True, scope='module')

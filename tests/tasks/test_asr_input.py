@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 from lingvo_lite.inputs.text import tokenizers
 from lingvo_lite.tasks.asr import input as asr_input
 from lingvo_lite.tools import make_spoken_digits
@@ -103,7 +103,7 @@ def test_splits_are_checked():
 
 def test_a_missing_corpus_is_named(monkeypatch):
     monkeypatch.delenv('LINGVO_LITE_DATA')
-    source.SetDataDir(None)
+    data_files.SetDataDir(None)
     for cls, folder in (
         (asr_input.FsddInput, 'fsdd/recordings'),
         (asr_input.LibrispeechMiniInput, 'librispeech-mini'),

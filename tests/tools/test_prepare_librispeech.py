@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 from lingvo_lite.inputs.speech import audio, transcribed, utterances
 from lingvo_lite.runs import locks
 from lingvo_lite.tools import prepare_librispeech
@@ -97,7 +97,7 @@ def test_what_is_made(corpus, tmp_path, capsys):
 
 def test_the_input_reads_it(corpus, tmp_path):
     assert Run(tmp_path / 'librispeech', corpus) == 0
-    source.SetDataDir(str(tmp_path))
+    data_files.SetDataDir(str(tmp_path))
     try:
         p = transcribed.SpeechInput.Params().Set(
             file_pattern='librispeech/dev-clean-*', batch_size=5
@@ -105,7 +105,7 @@ def test_the_input_reads_it(corpus, tmp_path):
         p.file_pattern = 'librispeech/dev-clean-*.tfrecord'
         inputs = p.Instantiate()
     finally:
-        source.SetDataDir(None)
+        data_files.SetDataDir(None)
     with inputs.Batches(train=False) as feed:
         ids = [int(i) for batch in feed for i in batch.replicas[0].id]
     assert sorted(ids) == list(range(12))

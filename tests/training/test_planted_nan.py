@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import registry
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import data_files
 from lingvo_lite.testing import fake_data
 from lingvo_lite.training import learner as learner_lib
 from lingvo_lite.training.debugging import first_bad_layer, inspection
@@ -52,9 +52,9 @@ def case(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv('LINGVO_LITE_DATA', raising=False)
         patch.setenv('LINGVO_LITE_CACHE', str(folder))
-        source.SetDataDir(str(folder))
+        data_files.SetDataDir(str(folder))
         yield Case(request.param, folder)
-        source.SetDataDir(None)
+        data_files.SetDataDir(None)
 
 
 @contextlib.contextmanager

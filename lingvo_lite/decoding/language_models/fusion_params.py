@@ -78,7 +78,7 @@ class LmFusion:
         Args:
           params: of this class.
           vocabulary: of the search.
-          find_data: turns the name of a file into its path, as inputs.source.FindData does.
+          find_data: turns the name of a file into its path, as inputs.data_files.FindData does.
 
         Raises:
           hyperparams.ConfigError: if there is no such model, or it is one of another vocabulary.

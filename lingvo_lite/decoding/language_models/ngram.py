@@ -22,7 +22,7 @@ class _NGram(fusion.LanguageModel):
     Args (of all):
       params: say which file.
       vocabulary: of the search.
-      find_data: turns the name of the file into its path, as inputs.source.FindData does.
+      find_data: turns the name of the file into its path, as inputs.data_files.FindData does.
 
     Raises:
       FileNotFoundError, ValueError: if there is no such file, it is damaged (`arpa.ArpaError`, with

@@ -6,7 +6,7 @@ A header line names the columns, which are separated by tabs; `id`, `samples` (o
     id           file                   samples   sample_rate   transcript
     7_theo_3     recordings/7_theo_3.wav   2384   8000          seven
 
-A file is looked for relative to the manifest's own folder, then as `source.FindData` does.
+A file is looked for relative to the manifest's own folder, then as `data_files.FindData` does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 
 from absl import logging
 
-from lingvo_lite.inputs import cache, source
+from lingvo_lite.inputs import cache, data_files, source
 from lingvo_lite.inputs.speech import audio
 
 _VERSION = 1
@@ -131,7 +131,7 @@ def Produce(name: str, rows: Sequence[tuple[str, str, str]]) -> str:
     Raises:
       BadRecordError: if an audio file cannot be read.
     """
-    files = [source.FindData(file) for _, file, _ in rows]
+    files = [data_files.FindData(file) for _, file, _ in rows]
     key = cache.Key(_VERSION, rows, [_Stamp(path) for path in files])
 
     def _Write(path: str) -> None:
@@ -188,7 +188,7 @@ def _Count(row: dict[str, str], column: str, path: str, line: int, least: int) -
 
 def _Find(file: str, manifest: str) -> str:
     beside = os.path.join(os.path.dirname(os.path.abspath(manifest)), file)
-    return beside if os.path.isfile(beside) else source.FindData(file)
+    return beside if os.path.isfile(beside) else data_files.FindData(file)
 
 
 def _FindIfThere(file: str, manifest: str) -> str:

@@ -27,7 +27,7 @@ from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import cache, order, source
+from lingvo_lite.inputs import cache, data_files, order, source
 from lingvo_lite.inputs.speech import files, perturbation, utterances, waveform_input
 from lingvo_lite.inputs.text import token_table, tokenizers
 
@@ -134,9 +134,9 @@ class SpeechInput(waveform_input.WaveformInput):
     @staticmethod
     def _Open(p: hyperparams.Params) -> utterances.Utterances:
         if p.file_pattern:
-            paths = source.FindDataFiles(p.file_pattern, p.prepared_by)
+            paths = data_files.FindDataFiles(p.file_pattern, p.prepared_by)
             return utterances.RecordUtterances(paths)
-        return utterances.ManifestUtterances(source.FindData(p.manifest, p.prepared_by))
+        return utterances.ManifestUtterances(data_files.FindData(p.manifest, p.prepared_by))
 
     def _NumSpeeds(self) -> int:
         return len(self.params.speeds)
@@ -221,7 +221,7 @@ class SpeechInput(waveform_input.WaveformInput):
         p = self.params
         return perturbation.Speed(p.speeds, p.random_seed, plan.source_epoch, int(index))
 
-    def _MakeRows(
+    def MakeRows(
         self, ids: Sequence[int], plan: order.PlannedBatch, train: bool
     ) -> nested_map.NestedMap:
         """Pads to the longest of the whole batch at the speeds that were drawn."""
@@ -233,7 +233,7 @@ class SpeechInput(waveform_input.WaveformInput):
                 self._Frames(np.array(samples)).max(), self.params.bucket_upper_bound
             )
             plan = dataclasses.replace(plan, padded=(int(frames),))
-        return super()._MakeRows(ids, plan, train)
+        return super().MakeRows(ids, plan, train)
 
     def _Load(self, ids: Sequence[int], plan: order.PlannedBatch, train: bool) -> list[Any]:
         """For each utterance its waveform and tokens."""

@@ -25,7 +25,7 @@ from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import cache, order, pipeline, source
+from lingvo_lite.inputs import cache, data_files, order, pipeline, source
 from lingvo_lite.inputs.text import pairs, token_table, tokenizers
 
 _DRAWS = 4  # random segmentations that are tried to fit into the planned length
@@ -287,11 +287,11 @@ class ParallelTextInput(_TextInput):
 
     def __init__(self, params: hyperparams.Params):
         if params.file_pattern:
-            paths = source.FindDataFiles(params.file_pattern, params.prepared_by)
+            paths = data_files.FindDataFiles(params.file_pattern, params.prepared_by)
             super().__init__(params, pairs.RecordPairs(paths))
         else:
             names = (params.source_file, params.target_file)
-            paths = [source.FindData(name, params.prepared_by) for name in names]
+            paths = [data_files.FindData(name, params.prepared_by) for name in names]
             super().__init__(params, pairs.LinePairs(*paths))
 
     def _PlainCounts(self) -> np.ndarray:

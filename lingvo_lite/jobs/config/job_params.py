@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 from lingvo_lite import experiment, hyperparams, overrides, registry
-from lingvo_lite.inputs import source as data_source
+from lingvo_lite.inputs import data_files
 from lingvo_lite.layers import base
 from lingvo_lite.runs import rundir
 from lingvo_lite.training import precision
@@ -72,7 +72,7 @@ def Prepare(source: Source) -> None:
     """Imports what --import names, and sets the data folder."""
     Import(source.imports)
     if source.data_dir is not None:
-        data_source.SetDataDir(source.data_dir)
+        data_files.SetDataDir(source.data_dir)
 
 
 def RunsExperiment(model: Optional[str], source: Source, run: rundir.RunDir) -> type:

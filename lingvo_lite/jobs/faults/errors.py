@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from lingvo_lite.inputs import pipeline, source
+from lingvo_lite.inputs import feed, source
 from lingvo_lite.jobs.faults import lost_resources
 from lingvo_lite.runs.checkpoints import saver, tensors
 from lingvo_lite.training.debugging import first_bad_layer
 
 EXPECTED = (
-    pipeline.InputError,
+    feed.InputError,
     source.BadRecordError,
     tensors.CorruptError,
     tensors.MismatchError,

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from lingvo_lite import experiment, hyperparams, registry
-from lingvo_lite.inputs import run_files, source as data_source
+from lingvo_lite.inputs import data_files, run_files
 from lingvo_lite.jobs import restore
 from lingvo_lite.jobs.config import job_params
 from lingvo_lite.jobs.devices import runtime
@@ -98,7 +98,7 @@ def _Params(run: rundir.RunDir, source: job_params.Source) -> Any:
     """The run's params; only modules of registered families and of --import are imported."""
     job_params.Import(source.imports)
     if source.data_dir is not None:
-        data_source.SetDataDir(source.data_dir)
+        data_files.SetDataDir(source.data_dir)
     text = run.ReadParams()
     family = run.Model().split('.')[0]
     if family in registry.Families():

@@ -1,230 +1,31 @@
-"""Text to ids and back: SentencePiece, words, characters, bytes.
-
-All of them give 0 to padding, 1 to <s>, 2 to </s> and 3 to what is unknown. `Encode` adds none of
-these; inputs do.
-
-A tokenizer whose params name `train_files` and no finished vocabulary trains itself when it is
-first built, into `tokenizers/` of the cache folder (see cache.py). The name of the vocabulary holds
-a hash of the text and the params that it was trained with, and training is deterministic, so a
-vocabulary that was deleted comes back the same with the same version of SentencePiece.
-"""
+"""SentencePiece (Kudo and Richardson, 2018): pieces of words as tokens."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from absl import logging
 
 from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import cache, run_files, source
+from lingvo_lite.inputs import cache, data_files, run_files, source
+from lingvo_lite.inputs.text.tokenizers.base import (
+    BOS_ID,
+    EOS_ID,
+    PAD_ID,
+    UNK_ID,
+    BaseTokenizer,
+    Lines,
+)
 
-PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
-NUM_SPECIAL = 4
-_SPECIAL = ('<pad>', '<s>', '</s>', '<unk>')
 _TRAIN_THREADS = 4  # SentencePiece's result depends on this number, so it is the same everywhere
 _SEED_LOCK = threading.Lock()  # SentencePiece has one seed for the whole process
 _MAX_LINE_BYTES = 16384  # SentencePiece trains on no longer line
-
-
-class BaseTokenizer:
-    """What every tokenizer offers.
-
-    Attributes:
-      vocab_size: number of ids, the four special ones included.
-      samples: whether `Sample` differs from `Encode`.
-    """
-
-    pad_id, bos_id, eos_id, unk_id = PAD_ID, BOS_ID, EOS_ID, UNK_ID
-    vocab_size: int
-    samples = False
-
-    @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams[Self]:
-        """Params of this class."""
-        return hyperparams.InstantiableParams(cls)
-
-    def __init__(self, params: hyperparams.Params):
-        self.params = params
-
-    def Encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, without <s> and </s>."""
-        raise NotImplementedError
-
-    def Sample(self, texts: Sequence[str], seeds: Sequence[int]) -> list[list[int]]:
-        """As `Encode`, with a random segmentation that depends on text and seed alone."""
-        del seeds
-        return self.Encode(texts)
-
-    def Decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each sequence, up to its first </s>; special ids but unknown are left out."""
-        return [self._Text(_Plain(row)) for row in ids]
-
-    def Tokens(self) -> list[str]:
-        """The text of each id; '' for those that are no text.
-
-        A token that begins a word has a space or a '\u2581' in front, unless the space is a token
-        of its own. What stands for no one text, such as the unknown, is '\ufffd' or '<unk>'.
-        """
-        raise NotImplementedError(f'{type(self).__name__}.Tokens')
-
-    def Fingerprint(self) -> str:
-        """A hash that is equal only if `Encode` gives the same ids for every text."""
-        raise NotImplementedError
-
-    def SampleFingerprint(self) -> str:
-        """The same of `Sample`."""
-        return self.Fingerprint()
-
-    def _Text(self, ids: list[int]) -> str:
-        raise NotImplementedError
-
-
-def NamedTokens(tokenizer: BaseTokenizer) -> list[str]:
-    """`tokenizer.Tokens()` with names for the four special ones; [] if it cannot say them."""
-    try:
-        tokens = list(tokenizer.Tokens())
-    except NotImplementedError:
-        return []
-    return [*_SPECIAL, *tokens[NUM_SPECIAL:]]
-
-
-def _Plain(row: Sequence[int]) -> list[int]:
-    ids = [int(i) for i in row]
-    if EOS_ID in ids:
-        ids = ids[: ids.index(EOS_ID)]
-    return [i for i in ids if i not in (PAD_ID, BOS_ID)]
-
-
-class ByteTokenizer(BaseTokenizer):
-    """UTF-8 bytes: byte b has id b + 4. Nothing is ever unknown."""
-
-    vocab_size = NUM_SPECIAL + 256
-
-    def Encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return [[byte + NUM_SPECIAL for byte in text.encode('utf-8')] for text in texts]
-
-    def Tokens(self) -> list[str]:
-        """The characters of ASCII; a byte of a longer character is '\ufffd'."""
-        return [''] * NUM_SPECIAL + [chr(b) if b < 128 else '\ufffd' for b in range(256)]
-
-    def Fingerprint(self) -> str:
-        """Always the same."""
-        return 'bytes-1'
-
-    def _Text(self, ids: list[int]) -> str:
-        return bytes(i - NUM_SPECIAL for i in ids if i >= NUM_SPECIAL).decode('utf-8', 'replace')
-
-
-class CharacterTokenizer(BaseTokenizer):
-    """Unicode characters: those listed, or those that occur in some files, by code point."""
-
-    @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams[Self]:
-        """Params of this class."""
-        p = super().Params()
-        p.Define('characters', '', 'The characters that get an id. Empty: those of train_files.')
-        p.Define(
-            'train_files',
-            [],
-            'Line files, relative to the data folder, whose characters get an id.',
-        )
-        return p
-
-    @classmethod
-    def Check(cls, p: hyperparams.Params) -> None:
-        """Raises ConfigError unless exactly one of characters and train_files is set."""
-        if bool(p.characters) == bool(p.train_files):
-            raise hyperparams.Fail(p, 'set either characters or train_files.')
-
-    def __init__(self, params: hyperparams.Params):
-        super().__init__(params)
-        self._characters = sorted(set(params.characters)) or self._Collected()
-        self._ids = {c: i for i, c in enumerate(self._characters, NUM_SPECIAL)}
-        self.vocab_size = NUM_SPECIAL + len(self._characters)
-
-    def Encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return [[self._ids.get(c, UNK_ID) for c in text] for text in texts]
-
-    def Tokens(self) -> list[str]:
-        """The characters."""
-        return ['', '', '', '\ufffd', *self._characters]
-
-    def Fingerprint(self) -> str:
-        """A hash of the characters."""
-        return 'characters-' + cache.Key(self._characters)
-
-    def _Text(self, ids: list[int]) -> str:
-        known = range(NUM_SPECIAL, self.vocab_size)  # a model may have more tokens than these
-        return ''.join(self._characters[i - NUM_SPECIAL] if i in known else '\ufffd' for i in ids)
-
-    def _Collected(self) -> list[str]:
-        files = list(self.params.train_files)
-        path = run_files.Path(run_files.Name('characters.json', files), self._Collect)
-        with open(path, encoding='utf-8') as file:
-            return json.load(file)
-
-    def _Collect(self) -> str:
-        sources = [source.LineSource(source.FindData(name)) for name in self.params.train_files]
-        key = cache.Key('characters', [s.Fingerprint() for s in sources])
-
-        def _Write(path: str) -> None:
-            found: set[str] = set()
-            for line in _Lines(sources):
-                found.update(line)
-            with open(path, 'w', encoding='utf-8') as file:
-                json.dump(sorted(found), file)
-
-        return cache.Produce(f'tokenizers/{key}.characters.json', _Write)
-
-
-class WordTokenizer(BaseTokenizer):
-    """Words of a small vocabulary: what stands between white space, in the order listed."""
-
-    @classmethod
-    def Params(cls) -> hyperparams.InstantiableParams[Self]:
-        """Params of this class."""
-        p = super().Params()
-        p.Define('words', [], 'The words that get an id.')
-        return p
-
-    @classmethod
-    def Check(cls, p: hyperparams.Params) -> None:
-        """Raises ConfigError if there is no word, or one is given twice or is none."""
-        if not p.words or len(set(p.words)) < len(p.words):
-            raise hyperparams.Fail(p, f'words={p.words} must be words, each once.', 'words')
-        for word in p.words:
-            if word.split() != [word]:
-                raise hyperparams.Fail(p, f'words: {word!r} is not one word.', 'words')
-
-    def __init__(self, params: hyperparams.Params):
-        super().__init__(params)
-        self._ids = {word: i for i, word in enumerate(params.words, NUM_SPECIAL)}
-        self.vocab_size = NUM_SPECIAL + len(params.words)
-
-    def Encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return [[self._ids.get(word, UNK_ID) for word in text.split()] for text in texts]
-
-    def Tokens(self) -> list[str]:
-        """The words, each with a space in front."""
-        return ['', '', '', *(f' {word}' for word in ['\ufffd', *self.params.words])]
-
-    def Fingerprint(self) -> str:
-        """A hash of the words."""
-        return 'words-' + cache.Key(list(self.params.words))
-
-    def _Text(self, ids: list[int]) -> str:
-        words, known = self.params.words, range(NUM_SPECIAL, self.vocab_size)
-        return ' '.join(words[i - NUM_SPECIAL] if i in known else '\ufffd' for i in ids)
 
 
 class SentencePieceTokenizer(BaseTokenizer):
@@ -373,14 +174,14 @@ class SentencePieceTokenizer(BaseTokenizer):
 
     def _Trained(self) -> str:
         p = self.params
-        sources = [source.LineSource(source.FindData(name)) for name in p.train_files]
+        sources = [source.LineSource(data_files.FindData(name)) for name in p.train_files]
         settings = self._Settings()
         key = cache.Key('sentencepiece', settings, [s.Fingerprint() for s in sources])
 
         def _Write(path: str) -> None:
             logging.info('Training a SentencePiece vocabulary of %d ids.', p.vocab_size)
             try:
-                model = TrainSentencePiece(_Lines(sources), *settings)
+                model = TrainSentencePiece(Lines(sources), *settings)
             except ValueError as error:
                 raise hyperparams.Fail(p, str(error), 'vocab_size') from None
             with open(path, 'wb') as file:
@@ -451,24 +252,3 @@ def _Explained(error: str, vocab_size: int) -> str:
     if 'sentences_.empty()' in error:
         return 'there is no text to train a vocabulary on: all lines are empty or too long.'
     return f'SentencePiece cannot train vocab_size={vocab_size}: {error.strip()}'
-
-
-def _Lines(sources: Sequence[source.LineSource]) -> Iterator[str]:
-    """All lines of all sources but the bad ones, which the input that serves them counts."""
-    for lines in sources:
-        for i in range(len(lines)):
-            try:
-                yield lines.Get(i)
-            except source.BadRecordError as error:
-                logging.warning('%s Not used to train the vocabulary.', error)
-
-
-def SampleSeeds(ids: Sequence[int], *key: int) -> list[int]:
-    """32-bit seeds for `Sample`, each a function of the id of an example and of `key` alone."""
-    start = hashlib.blake2b(repr(key).encode(), digest_size=4)
-    seeds = []
-    for i in ids:
-        one = start.copy()
-        one.update(int(i).to_bytes(8, 'little', signed=True))
-        seeds.append(int.from_bytes(one.digest(), 'little'))
-    return seeds
