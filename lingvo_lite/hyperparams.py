@@ -22,7 +22,7 @@ import keyword
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Callable, Optional
 
 from lingvo_lite import literals
@@ -393,22 +393,10 @@ class Params:
         return self
 
     def TextDiff(self, other: Params) -> str:
-        """'' if the texts are equal; otherwise one line for each key that differs.
-
-        '- key : value' stands only here, '+ key : value' only in `other`, and
-        'key : mine -> theirs' in both.
-        """
+        """'' if the texts are equal; otherwise the `DiffLines` of this one and of `other`."""
         mine = {path: _Text(value) for path, value in self._Lines()}
         theirs = {path: _Text(value) for path, value in other._Lines()}
-        lines = []
-        for key in sorted({*mine, *theirs}):
-            if key not in theirs:
-                lines.append(f'- {key} : {mine[key]}')
-            elif key not in mine:
-                lines.append(f'+ {key} : {theirs[key]}')
-            elif mine[key] != theirs[key]:
-                lines.append(f'{key} : {mine[key]} -> {theirs[key]}')
-        return '\n'.join(lines)
+        return '\n'.join(DiffLines(mine, theirs))
 
     # Inside.
 
@@ -569,6 +557,23 @@ class InstantiableParams(Params):
         if check is not None:
             check(params)
         return self.cls(params, **kwargs)
+
+
+def DiffLines(mine: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """A line for each key whose value differs, sorted.
+
+    '- key : value' stands only in `mine`, '+ key : value' only in `theirs`, and
+    'key : mine -> theirs' in both.
+    """
+    lines = []
+    for key in sorted({*mine, *theirs}):
+        if key not in theirs:
+            lines.append(f'- {key} : {mine[key]}')
+        elif key not in mine:
+            lines.append(f'+ {key} : {theirs[key]}')
+        elif mine[key] != theirs[key]:
+            lines.append(f'{key} : {mine[key]} -> {theirs[key]}')
+    return lines
 
 
 def Fail(params: Params, message: str, key: str = '') -> ConfigError:

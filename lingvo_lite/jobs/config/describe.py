@@ -21,17 +21,9 @@ def Show(model: str, dataset: str, source: job_params.Source, why: Optional[str]
 def Diff(a: str, b: str) -> str:
     """How the params of two models, params files or log directories differ, a line a key.
 
-    '- key : value' stands only in `a`, '+ key : value' only in `b`.
+    For the lines see `hyperparams.DiffLines`.
     """
-    mine, theirs = _Lines(a), _Lines(b)
-    lines = []
-    for key in sorted({*mine, *theirs}):
-        if key not in theirs:
-            lines.append(f'- {key} : {mine[key]}')
-        elif key not in mine:
-            lines.append(f'+ {key} : {theirs[key]}')
-        elif mine[key] != theirs[key]:
-            lines.append(f'{key} : {mine[key]} -> {theirs[key]}')
+    lines = hyperparams.DiffLines(_Lines(a), _Lines(b))
     return ''.join(line + '\n' for line in lines) or 'no difference\n'
 
 
