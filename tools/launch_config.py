@@ -189,7 +189,7 @@ def TfJob(flags: argparse.Namespace) -> str:
             'tfReplicaSpecs': {'Worker': worker},
         },
     }
-    return '\n'.join(_Yaml(job)) + '\n'
+    return '\n'.join(Yaml(job)) + '\n'
 
 
 def Sbatch(flags: argparse.Namespace) -> str:
@@ -274,7 +274,7 @@ def TrainerCommand(flags: argparse.Namespace) -> list[str]:
     return [*command, *flags.trainer_flags]
 
 
-def _Yaml(value: Any, indent: str = '') -> list[str]:
+def Yaml(value: Any, indent: str = '') -> list[str]:
     """The lines of a mapping or a list of what JSON knows; nothing in it is empty."""
     lines: list[str] = []
     pairs = value.items() if isinstance(value, Mapping) else ((None, each) for each in value)
@@ -283,7 +283,7 @@ def _Yaml(value: Any, indent: str = '') -> list[str]:
         if not isinstance(each, (Mapping, list)):
             lines.append(f'{head} {_Scalar(each)}')
             continue
-        below = _Yaml(each, f'{indent}  ')
+        below = Yaml(each, f'{indent}  ')
         if key is None:  # the first line of an item stands behind its hyphen
             below[0] = f'{head} {below[0].lstrip()}'
             lines += below

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from lingvo_lite import literals
@@ -63,9 +64,18 @@ def Read(node: tree.Node, text: str, source: str) -> list[tuple[str, Any, str]]:
 
 
 def Diff(one: tree.Node, other: tree.Node) -> str:
-    """One line for each key that differs; see `hyperparams.Params.TextDiff`."""
+    """One line for each key that differs; see `DiffLines`."""
     mine = {path: Text(value) for path, value in tree.Lines(one)}
     theirs = {path: Text(value) for path, value in tree.Lines(other)}
+    return '\n'.join(DiffLines(mine, theirs))
+
+
+def DiffLines(mine: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """A line for each key whose value differs, sorted.
+
+    '- key : value' stands only in `mine`, '+ key : value' only in `theirs`, and
+    'key : mine -> theirs' in both.
+    """
     lines = []
     for key in sorted({*mine, *theirs}):
         if key not in theirs:
@@ -74,4 +84,4 @@ def Diff(one: tree.Node, other: tree.Node) -> str:
             lines.append(f'+ {key} : {theirs[key]}')
         elif mine[key] != theirs[key]:
             lines.append(f'{key} : {mine[key]} -> {theirs[key]}')
-    return '\n'.join(lines)
+    return lines

@@ -19,10 +19,10 @@ def scored(tmp_path):
     return rundir.RunDir(str(tmp_path))
 
 
-def make(run, **train):
+def make(run, best_mode='min', **train):
     p = hyperparams.Params()
     p.Define('train', task.TrainParams().Set(**train), 'Training.')
-    p.Define('eval', task.EvalParams(), 'Evaluation.')
+    p.Define('eval', task.EvalParams().Set(best_mode=best_mode), 'Evaluation.')
     return stop_criteria.Ending(run, p)
 
 
@@ -39,9 +39,7 @@ def test_it_ends_when_the_best_is_a_window_ago(scored, step, over):
 
 
 def test_large_may_be_good(scored):
-    end = make(scored)
-    end._eval.best_mode = 'max'
-    assert end.Best(10_000) == (100, 3.0)
+    assert make(scored, best_mode='max').Best(10_000) == (100, 3.0)
 
 
 def test_steps_and_epochs(scored):

@@ -133,7 +133,7 @@ def test_a_tfjob(make):
     'value', ['yes', 'No', 'null', '1', '1e3', 'a: b', '- a', '#', '"', 'ä', '']
 )
 def test_texts_that_yaml_would_take_for_something_else(value):
-    assert read_yaml('\n'.join(launch_config._Yaml({'a': [value], 'b': value}))) == {
+    assert read_yaml('\n'.join(launch_config.Yaml({'a': [value], 'b': value}))) == {
         'a': [value],
         'b': value,
     }

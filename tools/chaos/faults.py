@@ -108,12 +108,18 @@ def _KillScorer(name: str) -> Callable[[victims.Victim, disk.Disk], Optional[str
     return Inject
 
 
-def _Terminate(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
+def _TrainerAtWork(victim: victims.Victim) -> Optional[processes.Job]:
+    """One of the workers, a while after the first step; None if it has ended."""
     job = victim.draw.choice(victim.trainers)
     if not victim.Reach(victim.Steps, victim.trainers):
         return None
     time.sleep(victim.draw.uniform(0.0, 0.3))
-    if job.Code() is not None:
+    return job if job.Code() is None else None
+
+
+def _Terminate(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
+    job = _TrainerAtWork(victim)
+    if job is None:
         return None
     job.Signal(signal.SIGTERM)
     chief = victim.trainers[0]
@@ -142,11 +148,8 @@ def _TerminateScorer(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
 
 
 def _StopWorker(victim: victims.Victim, _: disk.Disk) -> Optional[str]:
-    job = victim.draw.choice(victim.trainers)
-    if not victim.Reach(victim.Steps, victim.trainers):
-        return None
-    time.sleep(victim.draw.uniform(0.0, 0.3))
-    if job.Code() is not None:
+    job = _TrainerAtWork(victim)
+    if job is None:
         return None
     job.Signal(signal.SIGSTOP)
     others = [each for each in victim.trainers if each is not job]

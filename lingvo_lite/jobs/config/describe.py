@@ -6,6 +6,7 @@ import os
 from typing import Any, Optional, TextIO
 
 from lingvo_lite import experiment, hyperparams, registry
+from lingvo_lite.configuration import text_form
 from lingvo_lite.inputs import inspect
 from lingvo_lite.jobs.config import job_params
 from lingvo_lite.jobs.reporting import console
@@ -21,17 +22,9 @@ def Show(model: str, dataset: str, source: job_params.Source, why: Optional[str]
 def Diff(a: str, b: str) -> str:
     """How the params of two models, params files or log directories differ, a line a key.
 
-    '- key : value' stands only in `a`, '+ key : value' only in `b`.
+    For the lines see `text_form.DiffLines`.
     """
-    mine, theirs = _Lines(a), _Lines(b)
-    lines = []
-    for key in sorted({*mine, *theirs}):
-        if key not in theirs:
-            lines.append(f'- {key} : {mine[key]}')
-        elif key not in mine:
-            lines.append(f'+ {key} : {theirs[key]}')
-        elif mine[key] != theirs[key]:
-            lines.append(f'{key} : {mine[key]} -> {theirs[key]}')
+    lines = text_form.DiffLines(_Lines(a), _Lines(b))
     return ''.join(line + '\n' for line in lines) or 'no difference\n'
 
 

@@ -147,9 +147,7 @@ def ForScoring(cls: type[Any], dataset: Optional[str], source: Source, run: rund
     Raises:
       hyperparams.ConfigError: if something does not fit.
     """
-    text = run.ReadParams()
-    params = experiment.EmptyRunParams().SetLabel(run.Model())
-    params.FromText(text, source=run.params_file)
+    params = _OfRun(run)
     trained_on = params.input
     if dataset is not None:
         params.SetFrom([('input', cls.Dataset(dataset))], f'dataset {dataset}')
@@ -163,6 +161,15 @@ def ForScoring(cls: type[Any], dataset: Optional[str], source: Source, run: rund
     _CheckTokenizer(trained_on, dataset or 'Train', params)
     _CheckFree(before, params.task, run)
     return params
+
+
+def ForReplay(run: rundir.RunDir, source: Source) -> Any:
+    """The run's params; only modules of registered families and of --import are imported."""
+    Prepare(source)
+    family = run.Model().split('.')[0]
+    if family in registry.Families():
+        registry.List(family)
+    return _OfRun(run)
 
 
 def DryBuild(params: Any) -> Any:
@@ -192,6 +199,14 @@ def BuildInput(params: Any, train: bool) -> Any:
             raise
         raise hyperparams.ConfigError(str(error)) from error
     return inputs
+
+
+def _OfRun(run: rundir.RunDir) -> Any:
+    """The root Params as they stand in the run."""
+    text = run.ReadParams()
+    params = experiment.EmptyRunParams().SetLabel(run.Model())
+    params.FromText(text, source=run.params_file)
+    return params
 
 
 def _Change(params: Any, cls: type, dataset: str, source: Source) -> None:

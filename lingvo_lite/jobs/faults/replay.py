@@ -15,8 +15,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from lingvo_lite import experiment, hyperparams, registry
-from lingvo_lite.inputs import data_files, run_files
+from lingvo_lite import hyperparams
+from lingvo_lite.inputs import run_files
 from lingvo_lite.jobs import restore
 from lingvo_lite.jobs.config import job_params
 from lingvo_lite.jobs.devices import runtime
@@ -56,7 +56,7 @@ def Run(
     """
     console.SetUpLogging()
     run = rundir.RunDir(logdir)
-    params = _Params(run, source)
+    params = job_params.ForReplay(run, source)
     if step < 1:
         raise hyperparams.ConfigError(f'replay: steps count from 1, got {step}.')
     with run_files.Of(run.files):
@@ -92,20 +92,6 @@ def _Replay(
         stopped.At(
             'the end of the step: the outputs of all layers are finite', seen, trained, batches
         )
-
-
-def _Params(run: rundir.RunDir, source: job_params.Source) -> Any:
-    """The run's params; only modules of registered families and of --import are imported."""
-    job_params.Import(source.imports)
-    if source.data_dir is not None:
-        data_files.SetDataDir(source.data_dir)
-    text = run.ReadParams()
-    family = run.Model().split('.')[0]
-    if family in registry.Families():
-        registry.List(family)
-    params = experiment.EmptyRunParams().SetLabel(run.Model())
-    params.FromText(text, source=run.params_file)
-    return params
 
 
 def _Advance(

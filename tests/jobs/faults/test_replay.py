@@ -12,7 +12,6 @@ from job_runs import lines, train
 
 from lingvo_lite import cli
 from lingvo_lite.jobs.config import job_params
-from lingvo_lite.jobs.faults import replay
 from lingvo_lite.runs import rundir
 from lingvo_lite.training.debugging import first_bad_layer
 
@@ -81,9 +80,8 @@ def test_the_step_that_a_run_stopped_at_is_replayed_with_its_batch(tmp_path, cap
 
 def test_the_parts_of_all_workers_are_one_batch(noted, tmp_path, capfd, mirrored):
     run = shutil.copytree(noted, tmp_path / 'run')
-    inputs = job_params.BuildInput(
-        replay._Params(rundir.RunDir(str(run)), SOURCE).input, train=True
-    )
+    params = job_params.ForReplay(rundir.RunDir(str(run)), SOURCE)
+    inputs = job_params.BuildInput(params.input, train=True)
     with inputs.Batches(replicas=2) as feed:
         parts = next(feed).replicas
     for worker, part in enumerate(parts):  # two workers with one replica each
@@ -134,5 +132,5 @@ def test_a_run_does_not_choose_what_is_imported(noted, tmp_path):
     )
     import sys
 
-    replay._Params(rundir.RunDir(str(tmp_path)), SOURCE)
+    job_params.ForReplay(rundir.RunDir(str(tmp_path)), SOURCE)
     assert 'antigravity' not in sys.modules

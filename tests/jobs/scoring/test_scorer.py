@@ -237,20 +237,19 @@ def test_a_run_of_the_params_file_only_has_nothing_to_translate_with(run, capfd,
     assert f'{run}/train has 0 checkpoints' in capfd.readouterr().err
 
 
-def test_records_are_committed_by_the_line_of_metrics(tmp_path):
+def test_records_are_committed_by_the_line_of_metrics(tmp_path, monkeypatch):
     """What is in the folder when the line is written: all of it."""
     seen = []
     append = metrics_log.MetricsLog.Append
 
-    class Watched(metrics_log.MetricsLog):
-        def Append(self, step, values):
-            seen.append(sorted(os.listdir(tmp_path)))
-            append(self, step, values)
+    def Append(self, step, values):
+        seen.append(sorted(os.listdir(tmp_path)))
+        append(self, step, values)
 
+    monkeypatch.setattr(metrics_log.MetricsLog, 'Append', Append)
     kept = score_folder.Results(
         str(tmp_path), rundir.RunDir(str(tmp_path / 'run')), task.EvalParams()
     )
-    kept._log = Watched(str(tmp_path / 'metrics.jsonl'))
     kept.Commit(
         3, None, score_folder.Pass({'bleu': 1.0}, [{'id': 0, 'hypotheses': ['x'], 'scores': [0]}])
     )
