@@ -45,6 +45,7 @@ ROOMS = {
     'lingvo_lite.literals': Room(1, 'configuration'),
     'lingvo_lite.nested_map': Room(1, 'configuration'),
     'lingvo_lite.overrides': Room(1, 'configuration'),
+    'lingvo_lite.paths': Room(1, 'configuration'),
     'lingvo_lite.registry': Room(1, 'configuration'),
     'lingvo_lite.renamed': Room(1, 'configuration'),
     'lingvo_lite.step': Room(2, 'layers'),

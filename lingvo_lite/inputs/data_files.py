@@ -33,7 +33,7 @@ def FindData(name: str, prepared_by: str = '') -> str:
     Raises:
       FileNotFoundError: says where it was looked for and what to do.
     """
-    found = _Search(name, lambda path: [p for p in (path, path + '.gz') if os.path.exists(p)][:1])
+    found = _Search(name, _Existing)
     if not found:
         raise FileNotFoundError(_NotFound(name, prepared_by))
     return found[0]
@@ -57,8 +57,15 @@ def FindDataFiles(pattern: str, prepared_by: str = '') -> list[str]:
     return paths
 
 
-def _Matches(pattern: str) -> list[str]:
-    return [path for path in sorted(glob.glob(pattern)) if not path.endswith(SIDECAR)]
+def _Existing(folder: str, name: str) -> list[str]:
+    path = os.path.join(folder, name)
+    return [each for each in (path, path + '.gz') if os.path.exists(each)][:1]
+
+
+def _Matches(folder: str, pattern: str) -> list[str]:
+    """The folder is a path, whatever its name is."""
+    found = glob.glob(os.path.join(glob.escape(folder), pattern))
+    return [path for path in sorted(found) if not path.endswith(SIDECAR)]
 
 
 def _Folders() -> list[tuple[str, str]]:
@@ -72,10 +79,10 @@ def _Folders() -> list[tuple[str, str]]:
     return [(os.path.abspath(os.path.expanduser(f)), origin) for f, origin in known if f]
 
 
-def _Search(name: str, match: Callable[[str], list[str]]) -> list[str]:
+def _Search(name: str, match: Callable[[str, str], list[str]]) -> list[str]:
     """The matches in the first folder that has one."""
     for folder, _ in _Folders():
-        found = match(os.path.join(folder, os.path.expanduser(name)))
+        found = match(folder, os.path.expanduser(name))
         if found:
             return found
     return []

@@ -149,3 +149,16 @@ def test_a_stream_that_is_not_utf8_names_the_record(tmp_path):
         source.BadRecordError, match='pipe, record [0-9,]+ or soon after: not UTF-8 .* 0xff'
     ):
         list(stream.Windows(1000))
+
+
+def test_a_data_folder_may_have_any_name(tmp_path):
+    """Only what a recipe names may be a pattern."""
+    folder = tmp_path / 'data[1]*'
+    folder.mkdir()
+    (folder / 'a-0.tfrecord').write_text('')
+    data_files.SetDataDir(str(folder))
+    try:
+        assert data_files.FindDataFiles('a-*.tfrecord') == [str(folder / 'a-0.tfrecord')]
+        assert data_files.FindData('a-0.tfrecord') == str(folder / 'a-0.tfrecord')
+    finally:
+        data_files.SetDataDir(None)

@@ -18,7 +18,7 @@ from typing import Callable, Optional
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams
+from lingvo_lite import hyperparams, paths
 from lingvo_lite.decoding import scorers
 from lingvo_lite.decoding.language_models import fusion
 from lingvo_lite.hyperparams import Self
@@ -244,7 +244,8 @@ def _restore(params: hyperparams.Params, variables: dict[str, tf.Variable]) -> N
         key = 'checkpoint' if params.checkpoint else 'run'
         raise hyperparams.Fail(params, f'there is no checkpoint {where}.', key)
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        with paths.Literal(prefix) as path:
+            reader = tf.train.load_checkpoint(path)
         shapes = reader.get_variable_to_shape_map()
         names = {
             path: path if f'{path}/.ema' not in shapes else f'{path}/.ema' for path in variables

@@ -20,6 +20,7 @@ from typing import Any, Callable, NamedTuple, Optional, TypeVar
 import numpy as np
 import tensorflow as tf
 
+from lingvo_lite import paths
 from lingvo_lite.runs import tables
 from lingvo_lite.runs.checkpoints import files
 
@@ -105,8 +106,8 @@ def Contents(prefix: str) -> dict[str, Entry]:
       FileNotFoundError: if there is no such checkpoint.
       CorruptError: if its index cannot be read.
     """
-    with _Reading(prefix):
-        reader = tf.train.load_checkpoint(prefix)
+    with _Reading(prefix) as path:
+        reader = tf.train.load_checkpoint(path)
         dtypes = reader.get_variable_to_dtype_map()
         shapes = reader.get_variable_to_shape_map()
         return {name: Entry(tuple(shapes[name]), dtypes[name]) for name in sorted(shapes)}
@@ -241,9 +242,9 @@ def ReadEach(
         size += contents[name].dtype.size * int(np.prod(contents[name].shape, dtype=np.int64))
         if size < _CHUNK_BYTES and i < len(names) - 1:
             continue
-        with _Reading(prefix), tf.device('CPU:0'):
+        with _Reading(prefix) as path, tf.device('CPU:0'):
             tensors = tf.raw_ops.RestoreV2(
-                prefix=prefix,
+                prefix=path,
                 tensor_names=chunk,
                 shape_and_slices=[''] * len(chunk),
                 dtypes=[contents[name].dtype for name in chunk],
@@ -290,12 +291,16 @@ def _OnHost(value: Any) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def _Reading(prefix: str) -> Iterator[None]:
-    """Turns what TensorFlow raises on a bad file into the errors of this module."""
+def _Reading(prefix: str) -> Iterator[str]:
+    """Turns what TensorFlow raises on a bad file into the errors of this module.
+
+    Yields the name by which TensorFlow finds it.
+    """
     if not os.path.exists(f'{prefix}.index'):
         raise FileNotFoundError(f'There is no checkpoint {prefix}.')
     try:
-        yield
+        with paths.Literal(prefix) as path:
+            yield path
     except (tf.errors.OpError, RuntimeError, IndexError) as error:
         if isinstance(error, CorruptError):
             raise

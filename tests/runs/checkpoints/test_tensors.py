@@ -49,6 +49,19 @@ def Steps(folder):
 # Round trip.
 
 
+@pytest.mark.parametrize('name', ['lr[0.1]', 'a*', 'a?b', '{a,b}', 'back\\slash', 'new\nline', '~'])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    """TensorFlow reads prefixes as patterns first."""
+    (tmp_path / 'ab').mkdir()  # what some of the patterns would match
+    folder = tmp_path / name
+    folder.mkdir()
+    prefix = f'{folder}/ckpt-00000001'
+    tensors.Save(prefix, {'w': np.arange(3, dtype=np.float32)})
+    assert list(tensors.Contents(prefix)) == ['w']
+    np.testing.assert_array_equal(tensors.Restore(prefix)['w'], [0, 1, 2])
+    tensors.Verify(prefix)
+
+
 def test_everything_comes_back_bit_for_bit_with_its_type(folder):
     values = {
         'encoder/layers_0/w': np.random.RandomState(1).randn(3, 4).astype(np.float32),
