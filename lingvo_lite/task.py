@@ -263,7 +263,13 @@ def EvalParams() -> hyperparams.Params:
         "What best/ is chosen by: a job's folder and a metric in it.",
         **free,
     )
-    p.Define('best_mode', 'min', 'Whether a small or a large one is good.', choices=('min', 'max'))
+    p.Define(
+        'best_mode',
+        'auto',
+        'Whether a small or a large one is good; auto: as the metric itself says.',
+        choices=('auto', 'min', 'max'),
+        **free,
+    )
     p.Define(
         'all_checkpoints', False, 'Whether the trainer waits until each has been scored.', **free
     )

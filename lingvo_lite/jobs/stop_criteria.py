@@ -10,7 +10,6 @@ import logging
 import os
 from typing import Any, Optional
 
-from lingvo_lite import hyperparams
 from lingvo_lite.runs import metrics_log, rundir
 
 _log = logging.getLogger(__name__)
@@ -20,21 +19,10 @@ class Ending:
     """Says why training is over, if it is."""
 
     def __init__(self, run: rundir.RunDir, params: Any):
-        """Takes `task` Params.
-
-        Raises:
-          hyperparams.ConfigError: if eval.best_metric is no 'folder/metric'.
-        """
+        """Takes `task` Params, with what `best_metric.Resolve` has decided."""
         self._train = params.train
         self._eval = params.eval
-        self.folder, slash, self._metric = params.eval.best_metric.rpartition('/')
-        if params.eval.best_metric and not slash:
-            raise hyperparams.Fail(
-                params.eval,
-                f"best_metric is a folder and a metric in it, such as 'eval_dev/log_pplx'; got "
-                f'{params.eval.best_metric!r}.',
-                'best_metric',
-            )
+        self.folder, _, self._metric = params.eval.best_metric.partition('/')
         self._log_path = os.path.join(run.path, self.folder, 'metrics.jsonl')
 
     def BySteps(self, step: int) -> Optional[str]:

@@ -64,7 +64,7 @@ def _Train(
     files: run_files.Keeper,
     profile_steps: Optional[tuple[int, int]],
 ) -> int:
-    table = startup.VariableTable(job_params.DryBuild(params.run))
+    table = startup.VariableTable(params.task)
     end = stop_criteria.Ending(run, params.run.task)
     inputs = job_params.BuildInput(params.run.input, train=True)
     words = vocabulary.Vocabulary(inputs.Vocabulary(), inputs.Tokens())

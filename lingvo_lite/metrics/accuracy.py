@@ -12,6 +12,8 @@ from lingvo_lite.metrics import mean
 class Accuracy(mean.Mean):
     """sum_i(weight_i * [prediction_i = label_i]) / sum_i(weight_i)."""
 
+    larger_is_better = True
+
     def __init__(self, name: str = 'accuracy'):
         super().__init__(name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -17,7 +17,10 @@ class BaseMetric(abc.ABC):
 
     Attributes:
       name: what it is called in summaries and in metrics.jsonl.
+      larger_is_better: which of two values is the better one; None if nobody has said.
     """
+
+    larger_is_better: Optional[bool] = None
 
     def __init__(self, name: str):
         self.name = name

@@ -23,6 +23,8 @@ class _SacreMetric(base.BaseMetric):
     NAME/signature.
     """
 
+    larger_is_better = True
+
     def __init__(self, name: str, **options: Any):
         super().__init__(name)
         self._options = options

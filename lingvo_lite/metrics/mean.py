@@ -67,6 +67,8 @@ class LogPerplexity(Mean):
     Summary: NAME and NAME with 'log_pplx' replaced by 'pplx' (else NAME/pplx).
     """
 
+    larger_is_better = False
+
     def __init__(self, name: str = 'log_pplx'):
         super().__init__(name)
 

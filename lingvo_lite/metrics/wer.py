@@ -111,6 +111,8 @@ class _ErrorRate(base.BaseMetric):
     normalised.
     """
 
+    larger_is_better = False
+
     units = ''
 
     def __init__(self, name: str, lowercase: bool = False, remove_punctuation: bool = False):

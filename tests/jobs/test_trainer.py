@@ -18,6 +18,7 @@ from lingvo_lite.training.debugging import first_bad_layer
 
 # Its search is the quickest to trace.
 GREEDY = '--set=task.search.method=greedy'
+LEAST = '--set=task.eval.best_mode=min'
 
 
 def test_a_run_leaves_all_that_is_needed_to_read_it_back(finished):
@@ -154,7 +155,7 @@ def test_a_score_that_a_killed_trainer_owes_is_made_up_for(tmp_path):
 def test_training_stops_when_the_score_no_longer_improves(tmp_path, capfd):
     run = tmp_path / 'run'
     # 'examples' never changes, so the first score stays the best.
-    flags = ['--eval=Dev', '--set=task.eval.best_metric=eval_dev/examples', GREEDY]
+    flags = ['--eval=Dev', '--set=task.eval.best_metric=eval_dev/examples', GREEDY, LEAST]
     assert train(run, *flags, '--set=task.train.early_stop_window=10') == 0
     assert steps_of(run)[-1] == 15
     assert 'was best at step 5 (13) and has not improved' in capfd.readouterr().err
@@ -165,7 +166,7 @@ def test_training_stops_when_the_score_no_longer_improves(tmp_path, capfd):
 
 def test_where_a_trainer_was_stopped_does_not_decide_what_is_scored(tmp_path, monkeypatch):
     run = tmp_path / 'run'
-    flags = ['--eval=Dev', '--set=task.eval.best_metric=eval_dev/examples', GREEDY]
+    flags = ['--eval=Dev', '--set=task.eval.best_metric=eval_dev/examples', GREEDY, LEAST]
     flags.append('--set=task.train.early_stop_window=10')
     add, count = step_metrics.Interval.Add, itertools.count(1)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Optional
 
 from lingvo_lite import experiment, hyperparams, overrides, registry
 from lingvo_lite.inputs import data_files
+from lingvo_lite.jobs.config import best_metric
 from lingvo_lite.layers import base
 from lingvo_lite.runs import rundir
 from lingvo_lite.training import precision
@@ -40,11 +41,13 @@ class TrainerParams(NamedTuple):
 
     Attributes:
       run: the root Params, as params.txt has them.
+      task: built from them without its variables.
       inputs: {dataset: Params of its input} of the datasets to evaluate.
       precision: what was chosen, and why.
     """
 
     run: Any
+    task: Any
     inputs: dict[str, Any]
     precision: precision.Resolved
 
@@ -128,8 +131,10 @@ def ForTrainer(
     chosen = precision.Apply(params.task)
     if before is not None:
         chosen = chosen._replace(why='as this run began')
+    task = DryBuild(params)
+    best_metric.Resolve(params, task, cls, run)
     run.CheckParams(params)
-    return TrainerParams(params, inputs, chosen)
+    return TrainerParams(params, task, inputs, chosen)
 
 
 def ForScoring(cls: type[Any], dataset: Optional[str], source: Source, run: rundir.RunDir) -> Any:

@@ -71,7 +71,7 @@ class Results:
         self._log = metrics_log.MetricsLog(os.path.join(folder, 'metrics.jsonl'))
         self._events = tensorboard.EventFile(folder, purge_step)
         self._best_metric = ''
-        where, _, metric = eval_params.best_metric.rpartition('/')
+        where, _, metric = eval_params.best_metric.partition('/')
         self._best: Optional[best.Best] = None
         if os.path.join(run.path, where) == folder:
             self._best_metric = metric

@@ -51,5 +51,5 @@ def Train(p: Any, factor: float, warmup_steps: int) -> Any:
     p.train.lr_schedule = schedule.Set(model_dim=p.model_dim, warmup_steps=warmup_steps)
     p.train.optimizer = optim.Adam.Params().Set(beta1=0.9, beta2=0.98, epsilon=1e-9)
     p.train.learning_rate = factor
-    p.eval.Set(best_metric='decode_dev/bleu', best_mode='max')
+    p.eval.best_metric = 'decode_dev/bleu'
     return p
