@@ -84,6 +84,30 @@ class Context:
         self._calls[path] = count + 1
         return count
 
+    def Repeatable(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        """`compute`, for somebody who calls it again, with the same draws as the first time.
+
+        From the second time on, `recomputing` is set, and draws behind it are what they would be
+        without the repetition.
+        """
+        before = dict(self._calls)
+        repeats = False
+
+        def Compute(*args: Any) -> Any:
+            nonlocal repeats
+            after, outer = self._calls, self.recomputing
+            self._calls = dict(before)
+            self.recomputing = outer or repeats
+            try:
+                return compute(*args)
+            finally:
+                self.recomputing = outer
+                if repeats:
+                    self._calls = after
+                repeats = True
+
+        return Compute
+
 
 def Current() -> Context:
     """The innermost context on this thread.

@@ -402,27 +402,15 @@ def Remat(layer: BaseLayer, *args: Any) -> Any:
       What FProp returns. The gradients are those of FProp: draws of dropout are the same in the
       second computation.
     """
-    context = step.Current()
-    calls = dict(context._calls)
-    seen: list[bool] = []
     # recompute_grad watches all that it is given, and warns about what has no gradient.
     watched = [tf.is_tensor(arg) and arg.dtype.is_floating for arg in args]
 
     def Forward(*floats: Any) -> Any:
         rest = iter(floats)
-        inputs = [next(rest) if w else arg for arg, w in zip(args, watched)]
-        after, outer = context._calls, context.recomputing
-        context._calls = dict(calls)
-        context.recomputing = outer or bool(seen)
-        try:
-            return layer.FProp(*inputs)
-        finally:
-            context.recomputing = outer
-            if seen:
-                context._calls = after
-            seen.append(True)
+        return layer.FProp(*[next(rest) if w else arg for arg, w in zip(args, watched)])
 
-    return tf.recompute_grad(Forward)(*[arg for arg, w in zip(args, watched) if w])
+    forward = tf.recompute_grad(step.Current().Repeatable(Forward))
+    return forward(*[arg for arg, w in zip(args, watched) if w])
 
 
 def _Observed(fprop: Callable[..., Any]) -> Callable[..., Any]:
