@@ -38,7 +38,7 @@ class Context:
       substitutes: {var.ref(): float32 value} that stand in for variables (their EMA, say).
       observer: called as observer(path, outputs) behind each layer's FProp; its result replaces
         the outputs. None for none.
-      hoisted: what `layers.base.Hoisted` read in front of a loop; None outside of one.
+      hoisted: what `layers.variables.Hoisted` read in front of a loop; None outside of one.
       recomputing: whether `layers.base.Remat` computes a layer for the second time, in which
         nothing may be counted again.
     """

@@ -10,11 +10,9 @@ from .attention import (
 )
 from .base import (
     BaseLayer as BaseLayer,
-    Hoisted as Hoisted,
-    LoopValue as LoopValue,
     Remat as Remat,
     ShapesOnly as ShapesOnly,
-    Weight as Weight,
+    handed as handed,
 )
 from .batch_norm import BatchNorm as BatchNorm
 from .conv import (
@@ -63,10 +61,10 @@ from .speech.jasper_blocks import (
     DenseBlocks as DenseBlocks,
 )
 from .speech.spec_augment import SpectrumAugmenter as SpectrumAugmenter
-from .template import handed as handed
 from .transformer import (
     TransformerDecoder as TransformerDecoder,
     TransformerDecoderLayer as TransformerDecoderLayer,
     TransformerEncoder as TransformerEncoder,
     TransformerEncoderLayer as TransformerEncoderLayer,
 )
+from .variables import Hoisted as Hoisted, LoopValue as LoopValue, Weight as Weight
