@@ -33,10 +33,10 @@ from .recurrent.attention import (
     AdditiveAttention as AdditiveAttention,
     DotAttention as DotAttention,
     LocationSensitiveAttention as LocationSensitiveAttention,
-    MonotonicAttention as MonotonicAttention,
 )
 from .recurrent.cells import GRUCell as GRUCell, LSTMCell as LSTMCell
 from .recurrent.conv_lstm import ConvLSTM as ConvLSTM
+from .recurrent.monotonic_attention import MonotonicAttention as MonotonicAttention
 from .recurrent.recurrence import recur as recur, times as times
 from .recurrent.rnn import (
     RNN as RNN,

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lingvo_lite.layers.recurrent import attention, cells, conv_lstm, rnn
+from lingvo_lite.layers.recurrent import attention, cells, conv_lstm, monotonic_attention, rnn
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.testing.layer_cases.calls import (
     LOOKING,
@@ -66,7 +66,7 @@ _ATTENTIONS = {
     'AdditiveAttention-normalized': _ADDITIVE.Copy().Set(normalized=True),
     'LocationSensitiveAttention': _LOCATED,
     'LocationSensitiveAttention-last': _LOCATED.Copy().Set(cumulative=False),
-    'MonotonicAttention': attention.MonotonicAttention.Params().Set(
+    'MonotonicAttention': monotonic_attention.MonotonicAttention.Params().Set(
         **_DIMS, bias=0.0, hard=False, sigmoid_noise=0.1
     ),
 }
