@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
+from lingvo_lite.decoding import scorers
 from lingvo_lite.decoding.language_models import arpa, backoff, fusion
 from lingvo_lite.hyperparams import Self
 from lingvo_lite.nested_map import NestedMap
@@ -54,7 +55,7 @@ class _NGram(fusion.LanguageModel):
         exists = np.array([bool(token) for token in vocabulary.tokens])
         exists[self.eos_id] = True
         with tf.init_scope():
-            self._penalty = tf.constant(np.where(exists, 0, fusion.IMPOSSIBLE).astype(np.float32))
+            self._penalty = tf.constant(np.where(exists, 0, scorers.IMPOSSIBLE).astype(np.float32))
 
     def _Read(self) -> arpa.Arpa:
         """What the file says, of which only the automaton is kept."""
