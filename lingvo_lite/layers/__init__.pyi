@@ -67,4 +67,10 @@ from .transformer import (
     TransformerEncoder as TransformerEncoder,
     TransformerEncoderLayer as TransformerEncoderLayer,
 )
-from .variables import Hoisted as Hoisted, LoopValue as LoopValue, Weight as Weight
+from .variables import (
+    Bias as Bias,
+    Hoisted as Hoisted,
+    LoopValue as LoopValue,
+    Scale as Scale,
+    Weight as Weight,
+)

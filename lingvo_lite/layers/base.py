@@ -28,8 +28,10 @@ from lingvo_lite import hyperparams, step
 from lingvo_lite.hyperparams import Self
 from lingvo_lite.layers import initializers
 from lingvo_lite.layers.variables import (
+    Bias as Bias,
     Hoisted as Hoisted,
     LoopValue as LoopValue,
+    Scale as Scale,
     Theta,
     Vars,
     Weight as Weight,

@@ -36,12 +36,12 @@ class BatchNorm(base.BaseLayer):
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)
-        dim = [self.params.model_dim]
+        dim = self.params.model_dim
+        self.CreateVariable('scale', base.Scale(dim))
+        self.CreateVariable('bias', base.Bias(dim))
         one, zero = WeightInit.Constant(1.0), WeightInit.Constant(0.0)
-        self.CreateVariable('scale', base.Weight(dim, init=one, regularize=False))
-        self.CreateVariable('bias', base.Weight(dim, init=zero, regularize=False))
-        self.CreateVariable('moving_mean', base.Weight(dim, init=zero, trainable=False))
-        self.CreateVariable('moving_variance', base.Weight(dim, init=one, trainable=False))
+        self.CreateVariable('moving_mean', base.Weight([dim], init=zero, trainable=False))
+        self.CreateVariable('moving_variance', base.Weight([dim], init=one, trainable=False))
 
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
         """paddings: [batch, time]."""

@@ -13,7 +13,6 @@ import tensorflow as tf
 from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
-from lingvo_lite.layers.initializers import WeightInit
 
 
 class _Conv(base.BaseLayer):
@@ -32,9 +31,7 @@ class _Conv(base.BaseLayer):
 
     def _CreateBias(self) -> None:
         if self.params.use_bias:
-            zero = WeightInit.Constant(0.0)
-            bias = base.Weight([self.output_dim], init=zero, regularize=False)
-            self.CreateVariable('b', bias)
+            self.CreateVariable('b', base.Bias(self.output_dim))
 
     def _Biased(self, y: tf.Tensor) -> tf.Tensor:
         return tf.nn.bias_add(y, self.theta.b) if self.params.use_bias else y

@@ -10,6 +10,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
+from lingvo_lite.layers.initializers import WeightInit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Weight:
         bad = [n for n in self.shape if isinstance(n, bool) or not isinstance(n, int) or n < 0]
         if bad:
             raise hyperparams.ConfigError(f'A variable of shape {list(self.shape)} cannot be.')
+
+
+def Bias(size: int) -> Weight:
+    """A vector that begins with zeros; L1 and L2 leave it alone."""
+    return Weight([size], init=WeightInit.Constant(0.0), regularize=False)
+
+
+def Scale(size: int) -> Weight:
+    """A vector that begins with ones; L1 and L2 leave it alone."""
+    return Weight([size], init=WeightInit.Constant(1.0), regularize=False)
 
 
 class Vars:

@@ -214,8 +214,7 @@ class AdditiveAttention(_RecurrentAttention):
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
-        zero = WeightInit.Constant(0.0)
-        self.CreateVariable('b', base.Weight([p.hidden_dim], init=zero, regularize=False))
+        self.CreateVariable('b', base.Bias(p.hidden_dim))
         self.CreateVariable('v', base.Weight([p.hidden_dim]))
         if p.normalized:
             length = WeightInit.Constant(p.hidden_dim**-0.5)
