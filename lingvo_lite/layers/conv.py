@@ -244,6 +244,9 @@ def zero_at_padding(x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
       x: [batch, time, ...].
       paddings: [batch, time].
     """
-    # [batch, time, 1, ...]
-    real = tf.reshape(paddings < 0.5, tf.concat([tf.shape(paddings), [1] * (x.shape.rank - 2)], 0))
-    return tf.where(real, x, tf.zeros([], x.dtype))
+    return tf.where(real_positions(paddings, x.shape.rank), x, tf.zeros([], x.dtype))
+
+
+def real_positions(paddings: tf.Tensor, rank: int) -> tf.Tensor:
+    """paddings: [batch, time] -> bool [batch, time, 1, ...] with `rank` axes; False at padding."""
+    return tf.reshape(paddings < 0.5, tf.concat([tf.shape(paddings), [1] * (rank - 2)], 0))
