@@ -38,7 +38,7 @@ class Context:
       substitutes: {var.ref(): float32 value} that stand in for variables (their EMA, say).
       observer: called as observer(path, outputs) behind each layer's FProp; its result replaces
         the outputs. None for none.
-      hoisted: what `layers.base.Hoisted` read in front of a loop; None outside of one.
+      hoisted: what `layers.variables.Hoisted` read in front of a loop; None outside of one.
       recomputing: whether `layers.base.Remat` computes a layer for the second time, in which
         nothing may be counted again.
     """
@@ -83,6 +83,30 @@ class Context:
         count = self._calls.get(path, 0)
         self._calls[path] = count + 1
         return count
+
+    def Repeatable(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        """`compute`, for somebody who calls it again, with the same draws as the first time.
+
+        From the second time on, `recomputing` is set, and draws behind it are what they would be
+        without the repetition.
+        """
+        before = dict(self._calls)
+        repeats = False
+
+        def Compute(*args: Any) -> Any:
+            nonlocal repeats
+            after, outer = self._calls, self.recomputing
+            self._calls = dict(before)
+            self.recomputing = outer or repeats
+            try:
+                return compute(*args)
+            finally:
+                self.recomputing = outer
+                if repeats:
+                    self._calls = after
+                repeats = True
+
+        return Compute
 
 
 def Current() -> Context:

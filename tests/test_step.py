@@ -122,3 +122,21 @@ def test_replicas_of_a_strategy_draw_differently_over_activations_only(two_repli
 def test_initial_seeds_depend_on_seed_and_path_alone():
     assert step.InitSeed('a/w', 3) == step.InitSeed('a/w', 3)
     assert len({step.InitSeed(path, seed) for path in ('a/w', 'a/b') for seed in (0, 1)}) == 4
+
+
+def test_what_is_repeated_draws_the_same_and_counts_once():
+    with step.Context(training=True) as context:
+        first = step.ActivationSeed('a').numpy().tolist()
+
+        def Compute():
+            return step.ActivationSeed('a').numpy().tolist(), context.recomputing
+
+        compute = context.Repeatable(Compute)
+        second, again = compute()
+        third = step.ActivationSeed('a').numpy().tolist()
+        assert (again, context.recomputing) == (False, False)
+        assert compute() == compute() == (second, True)
+        fourth = step.ActivationSeed('a').numpy().tolist()
+        assert not context.recomputing
+    seeds = [first, second, third, fourth]
+    assert seeds == [list(_Activation(calls=n)) for n in (1, 2, 3, 4)]

@@ -10,8 +10,6 @@ from lingvo_lite.decoding import live_batch, penalties, scorers, top_k
 from lingvo_lite.decoding.live_batch import NO_SCORE
 from lingvo_lite.nested_map import NestedMap
 
-_IMPOSSIBLE = -1e8  # Log-probabilities below this belong to tokens that do not exist.
-
 
 def beam_search(
     scorer: scorers.Scorer,
@@ -103,7 +101,7 @@ def _candidates(live: NestedMap, logits: tf.Tensor, scorer: scorers.Scorer) -> N
         values, eos = tf.minimum(values - log_z, 0.0), tf.minimum(eos - log_z, 0.0)
     # [a * k, m] -> [a, k, m]
     log_probs = tf.reshape(values, [-1, k, m])
-    log_probs = tf.where(log_probs < _IMPOSSIBLE, NO_SCORE, log_probs)
+    log_probs = tf.where(log_probs < scorers.IMPOSSIBLE_BELOW, NO_SCORE, log_probs)
     # [a * k, 1] -> [a, k]
     eos = tf.reshape(eos, [-1, k])
     # [a * k, m] -> [a, c]

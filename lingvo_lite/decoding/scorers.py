@@ -12,6 +12,10 @@ import tensorflow as tf
 from lingvo_lite import hyperparams
 from lingvo_lite.nested_map import NestedMap
 
+# The score of a token that does not exist is at most the first; sums with it are below the second.
+IMPOSSIBLE = -1e9
+IMPOSSIBLE_BELOW = -1e8
+
 
 class Scorer(abc.ABC):
     """The next-token distribution of a model, one step at a time.

@@ -10,11 +10,9 @@ from .attention import (
 )
 from .base import (
     BaseLayer as BaseLayer,
-    Hoisted as Hoisted,
-    LoopValue as LoopValue,
     Remat as Remat,
     ShapesOnly as ShapesOnly,
-    Weight as Weight,
+    handed as handed,
 )
 from .batch_norm import BatchNorm as BatchNorm
 from .conv import (
@@ -35,10 +33,10 @@ from .recurrent.attention import (
     AdditiveAttention as AdditiveAttention,
     DotAttention as DotAttention,
     LocationSensitiveAttention as LocationSensitiveAttention,
-    MonotonicAttention as MonotonicAttention,
 )
 from .recurrent.cells import GRUCell as GRUCell, LSTMCell as LSTMCell
 from .recurrent.conv_lstm import ConvLSTM as ConvLSTM
+from .recurrent.monotonic_attention import MonotonicAttention as MonotonicAttention
 from .recurrent.recurrence import recur as recur, times as times
 from .recurrent.rnn import (
     RNN as RNN,
@@ -63,10 +61,16 @@ from .speech.jasper_blocks import (
     DenseBlocks as DenseBlocks,
 )
 from .speech.spec_augment import SpectrumAugmenter as SpectrumAugmenter
-from .template import handed as handed
 from .transformer import (
     TransformerDecoder as TransformerDecoder,
     TransformerDecoderLayer as TransformerDecoderLayer,
     TransformerEncoder as TransformerEncoder,
     TransformerEncoderLayer as TransformerEncoderLayer,
+)
+from .variables import (
+    Bias as Bias,
+    Hoisted as Hoisted,
+    LoopValue as LoopValue,
+    Scale as Scale,
+    Weight as Weight,
 )

@@ -14,7 +14,7 @@ from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base, dropout, linear, positions
 from lingvo_lite.nested_map import NestedMap
 
-_MASKED = -1e9
+MASKED = -1e9  # the logit of what a query may not look at
 
 
 class MultiHeadAttention(base.BaseLayer):
@@ -209,7 +209,7 @@ def attend(
     if mask is None:
         probs = tf.nn.softmax(logits)
         return tf.matmul(drop(tf.cast(probs, v.dtype)), v), probs
-    probs = tf.nn.softmax(tf.where(mask, logits, _MASKED))
+    probs = tf.nn.softmax(tf.where(mask, logits, MASKED))
     looks = tf.reduce_any(mask, axis=-1, keepdims=True)
     context = tf.matmul(drop(tf.cast(probs, v.dtype)), v) * tf.cast(looks, v.dtype)
     return context, probs * tf.cast(looks, tf.float32)

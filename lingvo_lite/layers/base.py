@@ -20,41 +20,26 @@ import math
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, TypeVar
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
 from lingvo_lite.hyperparams import Self
 from lingvo_lite.layers import initializers
+from lingvo_lite.layers.variables import (
+    Bias as Bias,
+    Hoisted as Hoisted,
+    LoopValue as LoopValue,
+    Scale as Scale,
+    Theta,
+    Vars,
+    Weight as Weight,
+)
 
 _build = threading.local()  # .path of the layer being built, .shapes_only
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
 _Layer = TypeVar('_Layer', bound='BaseLayer')
-
-
-@dataclasses.dataclass(frozen=True)
-class Weight:
-    """What a variable is to be.
-
-    Attributes:
-      shape: its axes.
-      init: WeightInit Params; None for the layer's `params_init`.
-      trainable: whether the learner updates it.
-      regularize: whether L1 and L2 apply to it.
-      tokens: the axis whose entries are tokens, one each; None if there is none.
-    """
-
-    shape: Sequence[int]
-    init: Optional[hyperparams.Params] = None
-    trainable: bool = True
-    regularize: bool = True
-    tokens: Optional[int] = None
-
-    def __post_init__(self) -> None:
-        bad = [n for n in self.shape if isinstance(n, bool) or not isinstance(n, int) or n < 0]
-        if bad:
-            raise hyperparams.ConfigError(f'A variable of shape {list(self.shape)} cannot be.')
 
 
 @contextlib.contextmanager
@@ -124,9 +109,9 @@ class BaseLayer(tf.Module):
         self._weights: dict[str, Weight] = {}
         self._children: dict[str, BaseLayer] = {}
         self._variables: dict[str, tf.Variable] = {}
-        self.vars = _Vars(self)
-        self.theta = _Theta(self, cast=True)
-        self.theta32 = _Theta(self, cast=False)
+        self.vars = Vars(self, self._variables, self._weights)
+        self.theta = Theta(self, self._variables, self._weights, cast=True)
+        self.theta32 = Theta(self, self._variables, self._weights, cast=False)
 
     def FProp(self, *args: Any, **kwargs: Any) -> Any:
         """The forward pass."""
@@ -144,6 +129,10 @@ class BaseLayer(tf.Module):
         """Where this layer was created, from the root: 'encoder/layers_0'; '' at the root."""
         return self._layer_path
 
+    def PathOf(self, name: str) -> str:
+        """The path of one of its variables or children."""
+        return f'{self._layer_path}/{name}' if self._layer_path else name
+
     # Creating.
 
     def CreateVariable(self, name: str, weight: Weight) -> None:
@@ -152,7 +141,7 @@ class BaseLayer(tf.Module):
         self._weights[name] = weight
         if getattr(_build, 'shapes_only', False):
             return
-        path = self._Join(name)
+        path = self.PathOf(name)
         init = weight.init if weight.init is not None else self.params.params_init
         value = initializers.InitialValue(init, weight.shape, path, self.params.random_seed or 0)
         self._variables[name] = tf.Variable(
@@ -227,7 +216,7 @@ class BaseLayer(tf.Module):
     def AllVariables(self) -> dict[str, tf.Variable]:
         """{path: variable} of this layer and below, sorted by path."""
         found = {
-            layer._Join(name): variable
+            layer.PathOf(name): variable
             for layer in self.Descendants()
             for name, variable in layer._variables.items()
         }
@@ -241,7 +230,7 @@ class BaseLayer(tf.Module):
     def Weights(self) -> dict[str, Weight]:
         """{path: Weight}, sorted by path; also under `ShapesOnly`."""
         found = {
-            layer._Join(name): weight
+            layer.PathOf(name): weight
             for layer in self.Descendants()
             for name, weight in layer._weights.items()
         }
@@ -289,12 +278,12 @@ class BaseLayer(tf.Module):
     ) -> _Layer:
         p = params.Copy()
         if not isinstance(p, hyperparams.InstantiableParams) or not issubclass(p.cls, BaseLayer):
-            raise TypeError(f'{self._Join(name)}: Params of a layer are wanted, got {params!r}.')
+            raise TypeError(f'{self.PathOf(name)}: Params of a layer are wanted, got {params!r}.')
         p.name = name
         for key in ('fprop_dtype', 'params_init', 'random_seed'):
             if p.Get(key) is None and self.params.Get(key) is not None:
                 setattr(p, key, self.params.Get(key))
-        path = self._Join(name)
+        path = self.PathOf(name)
         if not p.Path():  # It stands nowhere in the configuration: the parent made it.
             p.SetLabel(path.replace('/', '.'))
         before = getattr(_build, 'path', '')
@@ -309,86 +298,27 @@ class BaseLayer(tf.Module):
             raise ValueError(f'{type(self).__name__} at {self.path!r} already has a {name!r}.')
         self._children[name] = child
 
-    def _Join(self, name: str) -> str:
-        return f'{self._layer_path}/{name}' if self._layer_path else name
 
+def handed(
+    p: hyperparams.Params, part: str, *keys: str, **values: Any
+) -> hyperparams.InstantiableParams[Any]:
+    """A copy of the template p.<part> with `keys` as in p, and `values`.
 
-class _Vars:
-    """The float32 variables of a layer, as attributes."""
-
-    def __init__(self, layer: BaseLayer):
-        self.__dict__['_layer'] = layer
-
-    def __getattr__(self, name: str) -> tf.Variable:
-        try:
-            return self._layer._variables[name]
-        except KeyError:
-            layer = self._layer
-            what = f'{type(layer).__name__} at {layer.path!r}'
-            if name in layer._weights:
-                raise AttributeError(f'{what} was built under ShapesOnly: no variables.') from None
-            known = ', '.join(layer._weights) or 'none'
-            raise AttributeError(f'{what} has no variable {name!r}; it has: {known}.') from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError('Variables are created with CreateVariable.')
-
-
-class _Theta(_Vars):
-    """The variables of a layer as the forward pass sees them, as attributes."""
-
-    def __init__(self, layer: BaseLayer, cast: bool):
-        super().__init__(layer)
-        self.__dict__['_cast'] = cast
-
-    def __getattr__(self, name: str) -> tf.Tensor:
-        layer = self._layer
-        context = step.Current()
-        key: tuple[Any, ...] = (id(layer), name) if self._cast else (id(layer), name, tf.float32)
-        hoisted = (context.hoisted or {}).get(key)
-        if hoisted is not None:
-            return hoisted
-        value = super().__getattr__(name)
-        if context.substitutes:
-            value = context.substitutes.get(value.ref(), value)
-        if context.vn_std is not None and context.training and layer._weights[name].trainable:
-            seed = step.WeightSeed(layer._Join(name))
-            noise = tf.random.stateless_normal(value.shape, seed)
-            value = value + context.vn_std * noise
-        return tf.cast(value, layer.dtype) if self._cast and layer.dtype != tf.float32 else value
-
-
-@contextlib.contextmanager
-def Hoisted(layer: BaseLayer) -> Iterator[None]:
-    """Inside, theta and theta32 of `layer` and of all below it are what they were at the entry.
-
-    For loops (a search, a recurrent network), which would read and cast every variable anew in
-    every turn:
-
-        with base.Hoisted(self.decoder):
-            tf.while_loop(...)
-
-    Only inside a step context, and not around anything that is differentiated through a function
-    boundary (`Remat`, tf.custom_gradient).
+    Raises:
+      hyperparams.ConfigError: if the template has a value of its own for one of them.
     """
-    context = step.Current()
-    before = context.hoisted
-    values = dict(before or {})
-    for each in layer.Descendants():
-        for name in each._weights:
-            values[id(each), name, tf.float32] = tf.convert_to_tensor(getattr(each.theta32, name))
-        for name, value in each.LoopValues().items():
-            values[id(each), name] = tf.convert_to_tensor(value)
-    context.hoisted = values
-    try:
-        yield
-    finally:
-        context.hoisted = before
-
-
-def LoopValue(layer: BaseLayer, name: str) -> Optional[tf.Tensor]:
-    """What `layer.LoopValues()` gave for `name`, inside `Hoisted`; None elsewhere."""
-    return (step.Current().hoisted or {}).get((id(layer), name))
+    template: hyperparams.InstantiableParams[Any] = p.Get(part)
+    wanted = {**{key: p.Get(key) for key in keys}, **values}
+    for key, value in wanted.items():
+        own = template.Get(key)
+        if own not in (template.Default(key), value):
+            raise hyperparams.Fail(
+                template,
+                f'{key}={own} has no effect: the {p.cls.__name__} around it decides. '
+                f'Set {key} there.',
+                key,
+            )
+    return template.Copy().Set(**wanted)
 
 
 def Remat(layer: BaseLayer, *args: Any) -> Any:
@@ -402,27 +332,15 @@ def Remat(layer: BaseLayer, *args: Any) -> Any:
       What FProp returns. The gradients are those of FProp: draws of dropout are the same in the
       second computation.
     """
-    context = step.Current()
-    calls = dict(context._calls)
-    seen: list[bool] = []
     # recompute_grad watches all that it is given, and warns about what has no gradient.
     watched = [tf.is_tensor(arg) and arg.dtype.is_floating for arg in args]
 
     def Forward(*floats: Any) -> Any:
         rest = iter(floats)
-        inputs = [next(rest) if w else arg for arg, w in zip(args, watched)]
-        after, outer = context._calls, context.recomputing
-        context._calls = dict(calls)
-        context.recomputing = outer or bool(seen)
-        try:
-            return layer.FProp(*inputs)
-        finally:
-            context.recomputing = outer
-            if seen:
-                context._calls = after
-            seen.append(True)
+        return layer.FProp(*[next(rest) if w else arg for arg, w in zip(args, watched)])
 
-    return tf.recompute_grad(Forward)(*[arg for arg, w in zip(args, watched) if w])
+    forward = tf.recompute_grad(step.Current().Repeatable(Forward))
+    return forward(*[arg for arg, w in zip(args, watched) if w])
 
 
 def _Observed(fprop: Callable[..., Any]) -> Callable[..., Any]:

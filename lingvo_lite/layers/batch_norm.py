@@ -7,6 +7,7 @@ import tensorflow as tf
 from lingvo_lite import hyperparams, step
 from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
+from lingvo_lite.layers.conv import real_positions
 from lingvo_lite.layers.initializers import WeightInit
 
 
@@ -36,12 +37,12 @@ class BatchNorm(base.BaseLayer):
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)
-        dim = [self.params.model_dim]
+        dim = self.params.model_dim
+        self.CreateVariable('scale', base.Scale(dim))
+        self.CreateVariable('bias', base.Bias(dim))
         one, zero = WeightInit.Constant(1.0), WeightInit.Constant(0.0)
-        self.CreateVariable('scale', base.Weight(dim, init=one, regularize=False))
-        self.CreateVariable('bias', base.Weight(dim, init=zero, regularize=False))
-        self.CreateVariable('moving_mean', base.Weight(dim, init=zero, trainable=False))
-        self.CreateVariable('moving_variance', base.Weight(dim, init=one, trainable=False))
+        self.CreateVariable('moving_mean', base.Weight([dim], init=zero, trainable=False))
+        self.CreateVariable('moving_variance', base.Weight([dim], init=one, trainable=False))
 
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
         """paddings: [batch, time]."""
@@ -78,8 +79,7 @@ def batch_statistics(x: tf.Tensor, paddings: tf.Tensor) -> tuple[tf.Tensor, tf.T
       float32: the number of positions, []; mean and variance, [dim]: zeros if there are none.
     """
     axes = list(range(x.shape.rank - 1))
-    # [batch, time, 1, ...]
-    real = tf.reshape(paddings < 0.5, tf.concat([tf.shape(paddings), [1] * (x.shape.rank - 2)], 0))
+    real = real_positions(paddings, x.shape.rank)
     inner = tf.cast(tf.reduce_prod(tf.shape(x)[2:-1]), tf.float32)
     own = tf.reduce_sum(tf.cast(real, tf.float32)) * inner
     total, count = _sum_over_replicas([tf.reduce_sum(tf.where(real, x, 0.0), axis=axes), own])

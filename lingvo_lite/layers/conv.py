@@ -13,7 +13,6 @@ import tensorflow as tf
 from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
-from lingvo_lite.layers.initializers import WeightInit
 
 
 class _Conv(base.BaseLayer):
@@ -32,9 +31,7 @@ class _Conv(base.BaseLayer):
 
     def _CreateBias(self) -> None:
         if self.params.use_bias:
-            zero = WeightInit.Constant(0.0)
-            bias = base.Weight([self.output_dim], init=zero, regularize=False)
-            self.CreateVariable('b', bias)
+            self.CreateVariable('b', base.Bias(self.output_dim))
 
     def _Biased(self, y: tf.Tensor) -> tf.Tensor:
         return tf.nn.bias_add(y, self.theta.b) if self.params.use_bias else y
@@ -247,6 +244,9 @@ def zero_at_padding(x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
       x: [batch, time, ...].
       paddings: [batch, time].
     """
-    # [batch, time, 1, ...]
-    real = tf.reshape(paddings < 0.5, tf.concat([tf.shape(paddings), [1] * (x.shape.rank - 2)], 0))
-    return tf.where(real, x, tf.zeros([], x.dtype))
+    return tf.where(real_positions(paddings, x.shape.rank), x, tf.zeros([], x.dtype))
+
+
+def real_positions(paddings: tf.Tensor, rank: int) -> tf.Tensor:
+    """paddings: [batch, time] -> bool [batch, time, 1, ...] with `rank` axes; False at padding."""
+    return tf.reshape(paddings < 0.5, tf.concat([tf.shape(paddings), [1] * (rank - 2)], 0))

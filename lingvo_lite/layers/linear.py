@@ -7,7 +7,6 @@ import tensorflow as tf
 from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
-from lingvo_lite.layers.initializers import WeightInit
 
 
 class Linear(base.BaseLayer):
@@ -29,8 +28,7 @@ class Linear(base.BaseLayer):
         p = self.params
         self.CreateVariable('w', base.Weight([p.input_dim, p.output_dim]))
         if p.use_bias:
-            bias = base.Weight([p.output_dim], init=WeightInit.Constant(0.0), regularize=False)
-            self.CreateVariable('b', bias)
+            self.CreateVariable('b', base.Bias(p.output_dim))
 
     def FProp(self, x: tf.Tensor) -> tf.Tensor:
         """x: [..., input_dim] -> [..., output_dim], in the compute type."""

@@ -7,7 +7,6 @@ import tensorflow as tf
 from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
-from lingvo_lite.layers.initializers import WeightInit
 
 
 class LayerNorm(base.BaseLayer):
@@ -26,9 +25,8 @@ class LayerNorm(base.BaseLayer):
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         dim = self.params.model_dim
-        one, zero = WeightInit.Constant(1.0), WeightInit.Constant(0.0)
-        self.CreateVariable('scale', base.Weight([dim], init=one, regularize=False))
-        self.CreateVariable('bias', base.Weight([dim], init=zero, regularize=False))
+        self.CreateVariable('scale', base.Scale(dim))
+        self.CreateVariable('bias', base.Bias(dim))
 
     def FProp(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.cast(x, tf.float32)
@@ -53,9 +51,7 @@ class RmsNorm(base.BaseLayer):
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)
-        init = WeightInit.Constant(1.0)
-        weight = base.Weight([self.params.model_dim], init=init, regularize=False)
-        self.CreateVariable('scale', weight)
+        self.CreateVariable('scale', base.Scale(self.params.model_dim))
 
     def FProp(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.cast(x, tf.float32)

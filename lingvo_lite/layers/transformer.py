@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
 from lingvo_lite.hyperparams import REQUIRED, Self
-from lingvo_lite.layers import attention, base, dropout, feedforward, norm, template
+from lingvo_lite.layers import attention, base, dropout, feedforward, norm
 from lingvo_lite.nested_map import NestedMap
 
 _SHARED = (
@@ -56,15 +56,15 @@ class _TransformerLayer(base.BaseLayer):
         rate = p.residual_dropout_prob
         self.CreateChild('residual_dropout', dropout.Dropout.Params().Set(rate=rate))
         parts = ('model_dim', 'hidden_dim', 'relu_dropout_prob')
-        self.CreateChild('feedforward', template.handed(p, 'feedforward', *parts))
+        self.CreateChild('feedforward', base.handed(p, 'feedforward', *parts))
         self._CreateNorm('feedforward_norm')
 
     def _CreateNorm(self, name: str) -> None:
-        self.CreateChild(name, template.handed(self.params, 'norm', 'model_dim'))
+        self.CreateChild(name, base.handed(self.params, 'norm', 'model_dim'))
 
     def _CreateAttention(self, name: str) -> None:
         parts = ('model_dim', 'num_heads', 'atten_dropout_prob')
-        self.CreateChild(name, template.handed(self.params, name, *parts))
+        self.CreateChild(name, base.handed(self.params, name, *parts))
         self._CreateNorm(f'{name}_norm')
 
     def _Add(
@@ -210,10 +210,10 @@ class _TransformerStack(base.BaseLayer):
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)
         p = self.params
-        layer = template.handed(p, 'layer', *_SHARED, 'norm')
+        layer = base.handed(p, 'layer', *_SHARED, 'norm')
         self.CreateChildren('layers', [layer] * p.num_layers)
         if p.pre_norm:
-            self.CreateChild('final_norm', template.handed(p, 'norm', 'model_dim'))
+            self.CreateChild('final_norm', base.handed(p, 'norm', 'model_dim'))
 
     def _Layer(self, layer: base.BaseLayer, *args: Any) -> Any:
         if self.params.remat and step.Current().training:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import types
+from collections.abc import Iterator
 from typing import Any
+
+
+def Modules(package: Any) -> Iterator[types.ModuleType]:
+    """The modules of a package that is imported, wings included, in the order of their names."""
+    for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):
+        yield importlib.import_module(found.name)
 
 
 def Below(package: Any, base: type) -> dict[str, Any]:
@@ -18,13 +26,13 @@ def Below(package: Any, base: type) -> dict[str, Any]:
       {'package.module.Class': class}.
     """
     found = {}
-    for each in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):
-        for name, value in vars(importlib.import_module(each.name)).items():
+    for module in Modules(package):
+        for name, value in vars(module).items():
             if (
                 isinstance(value, type)
                 and issubclass(value, base)
-                and value.__module__ == each.name
+                and value.__module__ == module.__name__
                 and not name.startswith('_')
             ):
-                found[f'{each.name}.{name}'] = value
+                found[f'{module.__name__}.{name}'] = value
     return found

@@ -17,10 +17,6 @@ MOST_LINES = 400  # in a file
 MEDIAN_LINES = 130  # half of the files are no longer
 # Files that may be longer, each with the reason.
 LONG = {
-    'lingvo_lite.decoding.ctc.search': 'long today: greedy and prefix search in one file',
-    'lingvo_lite.layers.base': 'long today: the layer and what surrounds it in one file',
-    'lingvo_lite.layers.recurrent.recurrence': 'long today: loop and gradient in one file',
-    'lingvo_lite.testing.layer_cases': 'long today: the cases of all layers in one file',
     'lingvo_lite.tools.prepare_librispeech': 'long today: the whole preparation in one file',
 }
 # Their packages say what an installation is, not what a room holds.

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
 from lingvo_lite.layers import base, initializers as py_utils
-from lingvo_lite.layers.recurrent import attention as recurrent_attention
+from lingvo_lite.layers.recurrent import attention as recurrent_attention, monotonic_attention
 from lingvo_lite.nested_map import NestedMap
 from lingvo_lite.optim import schedules as lr_schedule
 from lingvo_lite.tasks.asr import decoder, encoder, model, recognizer
@@ -195,7 +195,7 @@ ATTENTIONS = {
     'additive': recurrent_attention.AdditiveAttention.Params(),
     'dot': recurrent_attention.DotAttention.Params(),
     'location': recurrent_attention.LocationSensitiveAttention.Params(),
-    'monotonic': recurrent_attention.MonotonicAttention.Params().Set(hard=False),
+    'monotonic': monotonic_attention.MonotonicAttention.Params().Set(hard=False),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import experiment, hyperparams, registry, step
-from lingvo_lite.decoding.ctc import search
+from lingvo_lite.decoding.ctc.prefix_beam_search import prefix_beam_search
 from lingvo_lite.decoding.language_models import fusion, fusion_params
 from lingvo_lite.layers import base
 from lingvo_lite.nested_map import NestedMap
@@ -240,7 +240,7 @@ def test_it_decides_where_the_audio_does_not(model, run):
     log_probs[0, [0, 2], 7:9] = np.log(0.5)
     log_probs[0, 1, 0] = 0.0
     with step.Context(training=False):
-        found = search.prefix_beam_search(tf.constant(log_probs), tf.zeros([1, 3]), 8, lm=lm)
+        found = prefix_beam_search(tf.constant(log_probs), tf.zeros([1, 3]), 8, lm=lm)
     texts = np.array([[BOS, a, b] for a in (7, 8) for b in (7, 8)], np.int32)
     scores = [
         p[0, text[1]] + p[1, text[2]] + p[2, EOS] for text, p in zip(texts, whole(model, texts))

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from lingvo_lite.decoding.language_models.fusion import WORD_STARTS
 from lingvo_lite.nested_map import NestedMap
 
 _NONE = -1e30
-_WORD_STARTS = (' ', '\u2581')
 
 
 def align(
@@ -141,8 +141,8 @@ def words(tokens: Sequence[str], first: np.ndarray, last: np.ndarray, frame_s: f
     found: list[Word] = []
     starts = True
     for token, begin, end in zip(tokens, first, last):
-        starts |= token.startswith(_WORD_STARTS)
-        text = token.strip(''.join(_WORD_STARTS))
+        starts |= token.startswith(WORD_STARTS)
+        text = token.strip(''.join(WORD_STARTS))
         if not text:
             continue
         if starts:

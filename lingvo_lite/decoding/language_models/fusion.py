@@ -3,7 +3,7 @@
     score(Y | X) = log P(Y | X) + w_1 g_1(Y) + w_2 g_2(Y) + ...
 
 Each g is a `LanguageModel`: a sum over the tokens of Y, </s> included. `Weighted` adds them up,
-and is taken by `Fusion` (for an attention decoder) and by `search.prefix_beam_search`.
+and is taken by `Fusion` (for an attention decoder) and by `ctc.prefix_beam_search`.
 
 Gülçehre et al. 2015, https://arxiv.org/abs/1503.03535; with a word bonus Hannun et al. 2014,
 https://arxiv.org/abs/1408.2873.
@@ -22,11 +22,7 @@ import tensorflow as tf
 from lingvo_lite.decoding import scorers
 from lingvo_lite.nested_map import NestedMap
 
-# A token with this score does not exist; `scorers.Scorer.Step` has the same.
-IMPOSSIBLE = -1e9
-_IMPOSSIBLE_BELOW = -1e8
-
-_WORD_STARTS = (' ', '\u2581')  # a space, and what SentencePiece writes for one
+WORD_STARTS = (' ', '\u2581')  # a space, and what SentencePiece writes for one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +116,9 @@ class Weighted(LanguageModel):
         for i, (model, weight) in enumerate(self._terms):
             scores, following[f'term_{i}'] = model.ExtendStep(ids, state[f'term_{i}'])
             # What is impossible stays so however small the weight is.
-            scores = tf.where(scores < _IMPOSSIBLE_BELOW, IMPOSSIBLE, weight * scores)
+            scores = tf.where(
+                scores < scorers.IMPOSSIBLE_BELOW, scorers.IMPOSSIBLE, weight * scores
+            )
             total = scores if total is None else total + fit(scores, total.shape[-1])
         return total, following
 
@@ -137,9 +135,9 @@ class WordCount(LanguageModel):
     def __init__(self, vocabulary: Vocabulary):
         tokens = vocabulary.tokens
         self.bos_id, self.eos_id = vocabulary.bos_id, vocabulary.eos_id
-        ends = [token.startswith(_WORD_STARTS) for token in tokens]
+        ends = [token.startswith(WORD_STARTS) for token in tokens]
         ends[self.eos_id] = True
-        inside = [bool(token.strip(''.join(_WORD_STARTS))) for token in tokens]
+        inside = [bool(token.strip(''.join(WORD_STARTS))) for token in tokens]
         with tf.init_scope():
             self._ends = tf.constant(np.array(ends, np.float32))
             self._inside = tf.constant(inside)
@@ -201,5 +199,5 @@ def fit(scores: tf.Tensor, vocab: int) -> tf.Tensor:
     """
     missing = vocab - scores.shape[-1]
     if missing > 0:
-        return tf.pad(scores, [[0, 0], [0, missing]], constant_values=IMPOSSIBLE)
+        return tf.pad(scores, [[0, 0], [0, missing]], constant_values=scorers.IMPOSSIBLE)
     return scores[:, :vocab]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
+from lingvo_lite.decoding import scorers
 from lingvo_lite.decoding.language_models import arpa, backoff, fusion
 from lingvo_lite.hyperparams import Self
 from lingvo_lite.nested_map import NestedMap
@@ -17,17 +18,7 @@ _OFF = -1  # spelled is what no word of the model begins with
 
 
 class _NGram(fusion.LanguageModel):
-    """What n-gram models share.
-
-    Args (of all):
-      params: say which file.
-      vocabulary: of the search.
-      find_data: turns the name of the file into its path, as inputs.data_files.FindData does.
-
-    Raises:
-      FileNotFoundError, ValueError: if there is no such file, it is damaged (`arpa.ArpaError`, with
-        the line), or it has nothing to do with the vocabulary.
-    """
+    """What n-gram models share."""
 
     @classmethod
     def Params(cls) -> hyperparams.InstantiableParams[Self]:
@@ -48,19 +39,37 @@ class _NGram(fusion.LanguageModel):
         vocabulary: fusion.Vocabulary,
         find_data: Callable[[str], str],
     ):
+        """Reads the file, of which only the automaton is kept.
+
+        Args:
+          params: say which file.
+          vocabulary: of the search.
+          find_data: turns the name of the file into its path, as inputs.data_files.FindData does.
+
+        Raises:
+          FileNotFoundError, ValueError: if there is no such file, it is damaged (`arpa.ArpaError`,
+            with the line), or it has nothing to do with the vocabulary.
+        """
         self.params = params
         self.bos_id, self.eos_id = vocabulary.bos_id, vocabulary.eos_id
         self._path = find_data(params.file)
         exists = np.array([bool(token) for token in vocabulary.tokens])
         exists[self.eos_id] = True
         with tf.init_scope():
-            self._penalty = tf.constant(np.where(exists, 0, fusion.IMPOSSIBLE).astype(np.float32))
-
-    def _Read(self) -> arpa.Arpa:
-        """What the file says, of which only the automaton is kept."""
+            self._penalty = tf.constant(np.where(exists, 0, scorers.IMPOSSIBLE).astype(np.float32))
         model = arpa.Read(self._path)
         self._automaton = backoff.BackoffAutomaton(model)
-        return model
+        self._Match(vocabulary.tokens, model, {word: i for i, word in enumerate(model.words)})
+
+    def _Match(self, tokens: Sequence[str], model: arpa.Arpa, numbers: Mapping[str, int]) -> None:
+        """Keeps what tokens are to the automaton.
+
+        Args:
+          tokens: the texts of the vocabulary.
+          model: what the file says.
+          numbers: {word: its number in the model}.
+        """
+        raise NotImplementedError(f'{type(self).__name__}._Match')
 
 
 class TokenNGram(_NGram):
@@ -73,18 +82,10 @@ class TokenNGram(_NGram):
         p.Define('space_symbol', '<space>', "What the file has for the token ' '.", resume='free')
         return p
 
-    def __init__(
-        self,
-        params: hyperparams.Params,
-        vocabulary: fusion.Vocabulary,
-        find_data: Callable[[str], str],
-    ):
-        super().__init__(params, vocabulary, find_data)
-        tokens, model = vocabulary.tokens, self._Read()
-        numbers = {word: i for i, word in enumerate(model.words)}
+    def _Match(self, tokens: Sequence[str], model: arpa.Arpa, numbers: Mapping[str, int]) -> None:
         unknown = numbers[arpa.UNK]
         # Words of a file have no spaces: a token that is a word with one in front is that word.
-        texts = [params.space_symbol if token == ' ' else token.strip(' ') for token in tokens]
+        texts = [self.params.space_symbol if token == ' ' else token.strip(' ') for token in tokens]
         words = [numbers.get(text, unknown) for text in texts]
         if all(word == unknown for word in words):
             raise ValueError(
@@ -129,14 +130,7 @@ class WordNGram(_NGram):
         )
         return p
 
-    def __init__(
-        self,
-        params: hyperparams.Params,
-        vocabulary: fusion.Vocabulary,
-        find_data: Callable[[str], str],
-    ):
-        super().__init__(params, vocabulary, find_data)
-        tokens, model = vocabulary.tokens, self._Read()
+    def _Match(self, tokens: Sequence[str], model: arpa.Arpa, numbers: Mapping[str, int]) -> None:
         letters = {token: i for i, token in enumerate(tokens) if token}
         longer = [token for token in letters if len(token) > 1]
         if longer or ' ' not in letters:
@@ -146,14 +140,13 @@ class WordNGram(_NGram):
                 'of these tokens: ngram.TokenNGram.'
             )
         self._vocab = len(tokens)
-        lexicon = _Lexicon(model, letters, self._vocab, params.lowercase)
+        lexicon = _Lexicon(model, letters, self._vocab, self.params.lowercase)
         if not len(lexicon.keys):
             raise ValueError(
                 f'{self._path}: the tokens, such as {_Some(list(letters))}, spell none of its '
                 f'words, such as {_Some(model.words)}. If only the case differs, set '
                 'lowercase=True.'
             )
-        numbers = {word: i for i, word in enumerate(model.words)}
         unknown = numbers[arpa.UNK]
         self._bos, self._eos = (numbers.get(word, unknown) for word in (arpa.BOS, arpa.EOS))
         self._space = letters[' ']

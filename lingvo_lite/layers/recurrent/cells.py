@@ -14,7 +14,6 @@ import tensorflow as tf
 from lingvo_lite import hyperparams, step
 from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base, dropout
-from lingvo_lite.layers.initializers import WeightInit
 from lingvo_lite.layers.recurrent import cudnn, recurrence
 from lingvo_lite.nested_map import NestedMap
 
@@ -50,8 +49,7 @@ class _RNNCell(base.BaseLayer):
         gates = self.num_gates * p.cell_dim
         self.CreateVariable('w', base.Weight([p.input_dim, gates]))
         self.CreateVariable('u', base.Weight([self.output_dim, gates]))
-        zero = WeightInit.Constant(0.0)
-        self.CreateVariable('b', base.Weight([gates], init=zero, regularize=False))
+        self.CreateVariable('b', base.Bias(gates))
 
     @property
     def output_dim(self) -> int:
@@ -186,11 +184,10 @@ class LSTMCell(_RNNCell):
         super().__init__(params)
         p = self.params
         dim = p.cell_dim
-        zero, one = WeightInit.Constant(0.0), WeightInit.Constant(1.0)
         if p.layer_norm:
-            self.CreateVariable('gate_scale', base.Weight([4 * dim], init=one, regularize=False))
-            self.CreateVariable('cell_scale', base.Weight([dim], init=one, regularize=False))
-            self.CreateVariable('cell_bias', base.Weight([dim], init=zero, regularize=False))
+            self.CreateVariable('gate_scale', base.Scale(4 * dim))
+            self.CreateVariable('cell_scale', base.Scale(dim))
+            self.CreateVariable('cell_bias', base.Bias(dim))
         if p.projection_dim:
             self.CreateVariable('projection', base.Weight([dim, p.projection_dim]))
 
@@ -243,10 +240,8 @@ class LSTMCell(_RNNCell):
         return state.m, state
 
     def _Bias(self) -> tf.Tensor:
-        """b with forget_gate_bias: float32 [4 * cell_dim]."""
-        p = self.params
-        forget = tf.repeat(tf.constant([0.0, p.forget_gate_bias, 0.0, 0.0]), p.cell_dim)
-        return self.theta32.b + forget
+        """float32 [4 * cell_dim]."""
+        return lstm_bias(self.theta32.b, self.params.forget_gate_bias)
 
     def _State(self) -> dict[str, tuple[int, tf.DType]]:
         return {'c': (self.params.cell_dim, tf.float32), 'm': (self.output_dim, self.dtype)}
@@ -264,9 +259,7 @@ class GRUCell(_RNNCell):
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)
-        dim = self.params.cell_dim
-        zero = WeightInit.Constant(0.0)
-        self.CreateVariable('d', base.Weight([dim], init=zero, regularize=False))
+        self.CreateVariable('d', base.Bias(self.params.cell_dim))
 
     @property
     def cudnn_mode(self) -> Optional[str]:
@@ -322,6 +315,12 @@ def lstm(
         return tf.cast(d, x.dtype), tf.cast(d, r.dtype), d_c * f
 
     return (o * squashed, after), Gradient
+
+
+def lstm_bias(b: tf.Tensor, forget_gate_bias: float) -> tf.Tensor:
+    """b: [4 * dim], of (i, f, o, g), with forget_gate_bias added to f."""
+    forget = tf.repeat(tf.constant([0.0, forget_gate_bias, 0.0, 0.0]), b.shape[0] // 4)
+    return b + forget
 
 
 def normalized_lstm(

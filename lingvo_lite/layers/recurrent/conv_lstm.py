@@ -9,7 +9,6 @@ import tensorflow as tf
 from lingvo_lite import hyperparams, step
 from lingvo_lite.hyperparams import REQUIRED, Self
 from lingvo_lite.layers import base
-from lingvo_lite.layers.initializers import WeightInit
 from lingvo_lite.layers.recurrent import cells, recurrence
 from lingvo_lite.nested_map import NestedMap
 
@@ -44,8 +43,7 @@ class ConvLSTM(base.BaseLayer):
         p = self.params
         for name, dim in (('w', p.input_dim), ('u', p.cell_dim)):
             self.CreateVariable(name, base.Weight([p.kernel_size, dim, 4 * p.cell_dim]))
-        zero = WeightInit.Constant(0.0)
-        self.CreateVariable('b', base.Weight([4 * p.cell_dim], init=zero, regularize=False))
+        self.CreateVariable('b', base.Bias(4 * p.cell_dim))
 
     def FProp(self, x: tf.Tensor, paddings: Optional[tf.Tensor]) -> tf.Tensor:
         """paddings: [batch, time]; None for none."""
@@ -79,9 +77,8 @@ class ConvLSTM(base.BaseLayer):
     def _Project(self, x: tf.Tensor) -> tf.Tensor:
         """x: [..., frequency, input_dim] -> [..., frequency, 4 * cell_dim]."""
         p = self.params
-        forget = tf.repeat(tf.constant([0.0, p.forget_gate_bias, 0.0, 0.0]), p.cell_dim)
         x = neighbours(tf.cast(x, self.dtype), p.kernel_size)
-        bias = tf.cast(self.theta32.b + forget, self.dtype)
+        bias = tf.cast(cells.lstm_bias(self.theta32.b, p.forget_gate_bias), self.dtype)
         return recurrence.times(x, self._Matrix(self.theta.w)) + bias
 
     def _Step(

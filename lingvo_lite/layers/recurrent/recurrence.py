@@ -1,6 +1,6 @@
 """A recurrence that reads its weights once and keeps little for its backward pass.
 
-A cell is a function of one step:
+A cell is a function of one step (`cell_step`):
 
     cell(product, shared, x, state) -> (output, next state)
 
@@ -19,12 +19,19 @@ output that is a part of the state, a factor that is one, or one that is the gra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional
 
 import tensorflow as tf
 
-Product = Callable[[str, tf.Tensor], tf.Tensor]
-Cell = Callable[[Product, Any, Any, Any], tuple[Any, Any]]
+from lingvo_lite.layers.recurrent.cell_step import (
+    Cell,
+    CellStep,
+    Product as Product,
+    fit,
+    floats,
+    shaped,
+    times,
+)
 
 
 def recur(
@@ -55,73 +62,51 @@ def recur(
     Returns:
       The outputs, a nest of [time, batch, ...], and the state behind the last step.
     """
-    loop = _Loop(cell, dict(matrices), shared, inputs, state, paddings, reverse)
+    loop = _Loop(CellStep(cell, dict(matrices), shared, inputs, state), paddings, reverse)
     run = loop.Plain if use_while_loop_based_unrolling else loop.Lean
     outputs, state = run()
     if paddings is not None:
         outputs = tf.nest.map_structure(
-            lambda y: tf.where(_Fit(loop.padded, y), tf.zeros([], y.dtype), y), outputs
+            lambda y: tf.where(fit(loop.padded, y), tf.zeros([], y.dtype), y), outputs
         )
     return outputs, state
-
-
-def times(a: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
-    """a: [..., m], w: [m, n] -> [..., n]; or [batch, k, m], [batch, m, n] -> [batch, k, n]."""
-    if w.shape.rank == 3 or a.shape.rank == 2:
-        return tf.matmul(a, w)
-    # [..., m] -> [rows, m] -> [..., n]
-    y = tf.matmul(tf.reshape(a, [-1, w.shape[0]]), w)
-    y = tf.reshape(y, tf.concat([tf.shape(a)[:-1], [w.shape[1]]], axis=0))
-    y.set_shape(a.shape[:-1] + [w.shape[1]])
-    return y
 
 
 class _Loop:
     """The loops of one `recur`. All tensors are kept as flat lists."""
 
-    def __init__(
-        self,
-        cell: Cell,
-        matrices: dict[str, tf.Tensor],
-        shared: Any,
-        inputs: Any,
-        state: Any,
-        paddings: Optional[tf.Tensor],
-        reverse: bool,
-    ):
+    def __init__(self, step: CellStep, paddings: Optional[tf.Tensor], reverse: bool):
         self.padded = None if paddings is None else paddings > 0.5
-        self._cell = cell
-        self._nests = (matrices, shared, inputs, state)
+        self._step = step
         self._reverse = reverse
-        tensors = [[tf.convert_to_tensor(x) for x in tf.nest.flatten(n)] for n in self._nests]
-        self._names = sorted(matrices)  # the order of tf.nest
-        self._matrices, self._shared, self._inputs, self._state = tensors
-        self._time = tf.shape(self._inputs[0])[0]
-        self._Probe()
+        self._time = tf.shape(step.parts[2][0])[0]
 
     def Plain(self) -> tuple[Any, Any]:
         """tf.while_loop as it comes."""
-        matrices = dict(zip(self._names, self._matrices))
-        inputs = self._Arrays(self._inputs)
+        step = self._step
+        matrices, shared, inputs, state = step.parts
+        weights = dict(zip(step.names, matrices))
+        slices = self._Arrays(inputs)
         padded = self._PaddedArray()
+
+        def Times(name: str, a: tf.Tensor) -> tf.Tensor:
+            return times(a, weights[name])
 
         def Body(n: tf.Tensor, state: list, arrays: list) -> tuple:
             t = self._Index(n)
-            product = _Once(lambda name, a: times(a, matrices[name]))
-            outputs, state = self._Step(
-                product, self._shared, _Read(inputs, t), state, _ReadOne(padded, t)
+            outputs, state = step.Forward(
+                Times, shared, _Read(slices, t), state, _ReadOne(padded, t)
             )
             return n + 1, state, _Write(arrays, t, outputs)
 
-        start = (0, self._state, self._NewArrays(self._outputs))
+        start = (0, state, self._NewArrays(step.outputs))
         # XLA differentiates a loop only if it knows how long it gets.
         _, state, arrays = self._While(Body, start, maximum_iterations=self._time)
-        return self._Pack([a.stack() for a in arrays], state)
+        return step.Pack([a.stack() for a in arrays], state)
 
     def Lean(self) -> tuple[Any, Any]:
         """The loop with the backward pass written by hand."""
-        parts = (self._matrices, self._shared, self._inputs, self._state)
-        floats = [x for part in parts for x in part if x.dtype.is_floating]
+        parts = self._step.parts
 
         @tf.custom_gradient
         def Run(
@@ -141,17 +126,17 @@ class _Loop:
 
             return (*outputs, *last), Gradient
 
-        values = Run(*floats)
-        count = len(self._outputs)
-        return self._Pack(list(values[:count]), list(values[count:]))
+        values = Run(*[x for part in parts for x in floats(part)])
+        count = len(self._step.outputs)
+        return self._step.Pack(list(values[:count]), list(values[count:]))
 
     def _Forward(self, matrices: list, shared: list, inputs: list, state: list) -> tuple:
         """Outputs and last state; the states after each step and their products, [time, ...]."""
-        weights = dict(zip(self._names, matrices))
+        step = self._step
+        weights = dict(zip(step.names, matrices))
         slices = self._Arrays(inputs)
         padded = self._PaddedArray()
-
-        own = [i for i, j in enumerate(self._output_is) if j is None]
+        own = [i for i, j in enumerate(step.output_is) if j is None]
 
         def Body(n: tf.Tensor, state: list, outs: list, after: list, products: list) -> tuple:
             t = self._Index(n)
@@ -161,26 +146,26 @@ class _Loop:
                 made[name] = times(a, weights[name])
                 return made[name]
 
-            outputs, state = self._Step(
-                _Once(Make), shared, _Read(slices, t), state, _ReadOne(padded, t)
+            outputs, state = step.Forward(
+                Make, shared, _Read(slices, t), state, _ReadOne(padded, t)
             )
             outs = _Write(outs, t, [outputs[i] for i in own])
             after = _Write(after, t, state)
-            return n + 1, state, outs, after, _Write(products, t, [made[k] for k in self._names])
+            return n + 1, state, outs, after, _Write(products, t, [made[k] for k in step.names])
 
         _, last, outs, after, products = self._While(
             Body,
             (
                 0,
                 state,
-                self._NewArrays([self._outputs[i] for i in own]),
+                self._NewArrays([step.outputs[i] for i in own]),
                 self._NewArrays(state),
-                self._NewArrays(self._products),
+                self._NewArrays(step.products),
             ),
         )
         after = [a.stack() for a in after]
         rest = iter(outs)
-        outputs = [next(rest).stack() if j is None else after[j] for j in self._output_is]
+        outputs = [next(rest).stack() if j is None else after[j] for j in step.output_is]
         return outputs, last, after, [a.stack() for a in products]
 
     def _Shifted(self, first: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
@@ -200,21 +185,22 @@ class _Loop:
         d_last: list,
     ) -> list[tf.Tensor]:
         """The gradients of all that is of a floating type: matrices, shared, inputs, state."""
-        weights = dict(zip(self._names, matrices))
+        step = self._step
+        weights = dict(zip(step.names, matrices))
         slices, states_, products_ = (self._Arrays(x) for x in (inputs, states, products))
         d_outs = self._Arrays(d_outputs)
         padded = self._PaddedArray()
-        float_shared = _Floats(shared)
-        float_inputs = _Floats(inputs)
-        input_of = self._ProbeBack()
-        specs = dict(zip(self._names, self._products))
+        float_shared = floats(shared)
+        float_inputs = floats(inputs)
+        input_of = step.InputOf()
+        specs = dict(zip(step.names, step.products))
         # [..., m], the left side of each product
         sides = {
             name: tf.TensorSpec(product.shape[:-1] + weights[name].shape[-2:-1], product.dtype)
             for name, product in specs.items()
         }
-        own_left = [name for name in self._names if self._state_of[name] is None]
-        own_right = [name for name in self._names if input_of[name] is None]
+        own_left = [name for name in step.names if step.state_of[name] is None]
+        own_right = [name for name in step.names if input_of[name] is None]
 
         def Body(
             n: tf.Tensor, d_state: list, d_shared: list, d_inputs: list, lefts: list, rights: list
@@ -222,7 +208,7 @@ class _Loop:
             t = self._Index(self._time - 1 - n)
             # Where the state stays, so does its gradient.
             d_after, d_kept = _Parted(_ReadOne(padded, t), d_state)
-            d_state, d_own, d_x, left, right = self._StepBack(
+            d_state, d_own, d_x, left, right = step.Back(
                 weights,
                 shared,
                 _Read(slices, t),
@@ -249,135 +235,17 @@ class _Loop:
                 self._NewArrays([specs[name] for name in own_right]),
             ),
         )
-        d_inputs = [_Shaped(a.stack(), x) for a, x in zip(d_inputs, float_inputs)]
-        left = {name: states[j] for name, j in self._state_of.items() if j is not None}
+        d_inputs = [shaped(a.stack(), x) for a, x in zip(d_inputs, float_inputs)]
+        left = {name: states[j] for name, j in step.state_of.items() if j is not None}
         right = {name: d_inputs[i] for name, i in input_of.items() if i is not None}
         left.update({name: a.stack() for name, a in zip(own_left, lefts)})
         right.update({name: a.stack() for name, a in zip(own_right, rights)})
         return [
-            *(_Shaped(_Outer(left[name], right[name], w), w) for name, w in weights.items()),
+            *(shaped(_Outer(left[name], right[name], w), w) for name, w in weights.items()),
             *(tf.cast(d, s.dtype) for d, s in zip(d_shared, float_shared)),
             *d_inputs,
             *d_state,
         ]
-
-    def _StepBack(
-        self,
-        weights: Mapping[str, tf.Tensor],
-        shared: list,
-        x: list,
-        before: list,
-        products: list,
-        d_after: list,
-    ) -> tuple[list, list, list, dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """One step computed again, and back.
-
-        Args:
-          weights: {name: matrix}.
-          shared, x, before, products: what the step had.
-          d_after: gradients of its outputs and of the state behind it.
-
-        Returns:
-          The gradients of `before`, and of the floats in `shared` and `x`; the left factor and the
-          gradient of each product.
-        """
-        own = [tf.identity(s) for s in shared]
-        known = dict(zip(self._names, products))
-        left: dict[str, tf.Tensor] = {}
-        right = {name: tf.zeros_like(z) for name, z in known.items()}
-
-        def Known(name: str, a: tf.Tensor) -> tf.Tensor:
-            left[name] = a
-
-            @tf.custom_gradient
-            def Linked(a: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-                def Gradient(d: tf.Tensor) -> tf.Tensor:
-                    right[name] = d
-                    return _TimesTransposed(d, weights[name])
-
-                return tf.identity(known[name]), Gradient
-
-            return Linked(a)
-
-        floats = _Floats(own), _Floats(x)
-        sources = [*before, *floats[0], *floats[1]]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(sources)
-            outputs, after = self._Step(_Once(Known), own, x, before, None)
-        found = tape.gradient(
-            [*outputs, *after],
-            sources,
-            output_gradients=d_after,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
-        found = iter([_Shaped(g, s) for g, s in zip(found, sources)])
-        d_state, d_own, d_x = ([next(found) for _ in part] for part in (before, *floats))
-        return d_state, d_own, d_x, left, right
-
-    def _Step(
-        self, product: Product, shared: list, x: list, state: list, padded: Optional[tf.Tensor]
-    ) -> tuple[list, list]:
-        """The cell over flat lists; where `padded`, the state stays."""
-        output, after = self._cell(
-            product,
-            tf.nest.pack_sequence_as(self._nests[1], shared),
-            tf.nest.pack_sequence_as(self._nests[2], x),
-            tf.nest.pack_sequence_as(self._nests[3], state),
-        )
-        tf.nest.assert_same_structure(self._nests[3], after)
-        after = tf.nest.flatten(after)
-        if padded is not None:
-            after = [tf.where(_Fit(padded, old), old, new) for old, new in zip(state, after)]
-        after = [_Shaped(new, old) for old, new in zip(state, after)]
-        return tf.nest.flatten(output), after
-
-    def _Probe(self) -> None:
-        """Looks at one step: what it returns, and what of that is there already.
-
-        Raises:
-          ValueError: if the cell leaves out a product.
-        """
-        made: dict[str, tf.TensorSpec] = {}
-        factors: dict[str, tf.Tensor] = {}
-        with tf.Graph().as_default():
-            matrices = {k: _Stand(w) for k, w in zip(self._names, self._matrices)}
-
-            def Make(name: str, a: tf.Tensor) -> tf.Tensor:
-                y = times(a, matrices[name])
-                made[name], factors[name] = tf.TensorSpec(y.shape, y.dtype), a
-                return y
-
-            shared, x, before = self._Stands()
-            output, after = self._cell(
-                _Once(Make), *map(tf.nest.pack_sequence_as, self._nests[1:], (shared, x, before))
-            )
-            outputs = tf.nest.flatten(output)
-        if set(made) != set(self._names):
-            raise ValueError(
-                f'The cell makes the products {sorted(made)}, and got matrices for {self._names}.'
-            )
-        self._output = tf.nest.map_structure(lambda y: None, output)
-        self._outputs = [tf.TensorSpec(y.shape, y.dtype) for y in outputs]
-        self._products = [made[name] for name in self._names]
-        after = tf.nest.flatten(after)
-        self._output_is = [_Position(y, after) for y in outputs]
-        self._state_of = {name: _Position(a, before) for name, a in factors.items()}
-
-    def _ProbeBack(self) -> dict[str, Optional[int]]:
-        """{product: which float of the inputs has the same gradient, if one has}."""
-        with tf.Graph().as_default():
-            weights = {k: _Stand(w) for k, w in zip(self._names, self._matrices)}
-            products = [_Stand(spec) for spec in self._products]
-            shared, x, before = self._Stands()
-            d_after = [_Stand(spec) for spec in (*self._outputs, *before)]
-            _, _, d_x, _, right = self._StepBack(weights, shared, x, before, products, d_after)
-        return {name: _Position(d, d_x) for name, d in right.items()}
-
-    def _Stands(self) -> tuple[list, list, list]:
-        """Placeholders for `shared`, and for one step's input and state."""
-        shared = [_Stand(x) for x in self._shared]
-        inputs = [_Stand(x, 1) for x in self._inputs]
-        return shared, inputs, [_Stand(x) for x in self._state]
 
     def _While(self, body: Callable[..., tuple], start: tuple, **kwargs: Any) -> tuple:
         return tf.while_loop(lambda n, *_: n < self._time, body, start, **kwargs)
@@ -400,25 +268,6 @@ class _Loop:
     def _NewArrays(self, specs: Sequence[tf.TensorSpec]) -> list[tf.TensorArray]:
         return [tf.TensorArray(s.dtype, self._time, element_shape=s.shape) for s in specs]
 
-    def _Pack(self, outputs: list, state: list) -> tuple[Any, Any]:
-        return (
-            tf.nest.pack_sequence_as(self._output, outputs),
-            tf.nest.pack_sequence_as(self._nests[3], state),
-        )
-
-
-def _Once(product: Product) -> Product:
-    """A product that may be asked for once under each name."""
-    seen: set[str] = set()
-
-    def Checked(name: str, a: tf.Tensor) -> tf.Tensor:
-        if name in seen:
-            raise ValueError(f'The cell asks for the product {name!r} twice in a step.')
-        seen.add(name)
-        return product(name, a)
-
-    return Checked
-
 
 def _Read(arrays: Sequence[tf.TensorArray], t: tf.Tensor) -> list[tf.Tensor]:
     return [a.read(t) for a in arrays]
@@ -432,47 +281,13 @@ def _Write(arrays: Sequence[tf.TensorArray], t: tf.Tensor, values: Sequence[tf.T
     return [a.write(t, value) for a, value in zip(arrays, values)]
 
 
-def _Stand(x: Union[tf.Tensor, tf.TensorSpec], skip: int = 0) -> tf.Tensor:
-    """A placeholder for x, without its first axes."""
-    return tf.compat.v1.placeholder(x.dtype, x.shape[skip:])
-
-
-def _Position(x: tf.Tensor, among: Sequence[tf.Tensor]) -> Optional[int]:
-    """Where this very tensor stands; None if it does not."""
-    return next((i for i, other in enumerate(among) if other is x), None)
-
-
-def _Floats(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    return [x for x in tensors if x.dtype.is_floating]
-
-
-def _Shaped(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """x, with what is known of the shape of `like`."""
-    x.set_shape(like.shape)
-    return x
-
-
-def _Fit(mask: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """mask: [batch] or [time, batch], with axes of size 1 behind, up to the rank of x."""
-    for _ in range(x.shape.rank - mask.shape.rank):
-        mask = mask[..., tf.newaxis]
-    return mask
-
-
 def _Parted(padded: Optional[tf.Tensor], gradients: list) -> tuple[list, Optional[list]]:
     """The gradients of what the cell made, and of what stayed: None if nothing did."""
     if padded is None:
         return gradients, None
     zero = [tf.zeros([], d.dtype) for d in gradients]
-    made = [tf.where(_Fit(padded, d), z, d) for d, z in zip(gradients, zero)]
-    return made, [tf.where(_Fit(padded, d), d, z) for d, z in zip(gradients, zero)]
-
-
-def _TimesTransposed(d: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
-    """d: [..., n], w: [m, n] -> d w^T: [..., m]."""
-    if w.shape.rank == 3 or d.shape.rank == 2:
-        return tf.matmul(d, w, transpose_b=True)
-    return times(d, tf.transpose(w))
+    made = [tf.where(fit(padded, d), z, d) for d, z in zip(gradients, zero)]
+    return made, [tf.where(fit(padded, d), d, z) for d, z in zip(gradients, zero)]
 
 
 def _Outer(a: tf.Tensor, d: tf.Tensor, w: tf.Tensor) -> tf.Tensor:

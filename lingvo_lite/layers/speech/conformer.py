@@ -15,7 +15,6 @@ from lingvo_lite.layers import (
     feedforward,
     linear,
     norm,
-    template,
 )
 
 
@@ -45,7 +44,7 @@ class ConvolutionModule(base.BaseLayer):
         )
         self.CreateChild('up', linear.Linear.Params().Set(input_dim=dim, output_dim=2 * dim))
         self.CreateChild('depthwise', depthwise)
-        self.CreateChild('batch_norm', template.handed(p, 'batch_norm', 'model_dim'))
+        self.CreateChild('batch_norm', base.handed(p, 'batch_norm', 'model_dim'))
         self.CreateChild('down', linear.Linear.Params().Set(input_dim=dim, output_dim=dim))
 
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
@@ -90,18 +89,18 @@ class ConformerBlock(base.BaseLayer):
         p = self.params
         rate = p.residual_dropout_prob
         self.CreateChild('residual_dropout', dropout.Dropout.Params().Set(rate=rate))
-        feed = template.handed(p, 'feedforward', 'model_dim', 'hidden_dim', 'relu_dropout_prob')
-        attend = template.handed(p, 'attention', 'model_dim', 'num_heads', 'atten_dropout_prob')
+        feed = base.handed(p, 'feedforward', 'model_dim', 'hidden_dim', 'relu_dropout_prob')
+        attend = base.handed(p, 'attention', 'model_dim', 'num_heads', 'atten_dropout_prob')
         parts = {
             'feedforward_start': feed,
             'attention': attend,
-            'convolution': template.handed(p, 'convolution', 'model_dim'),
+            'convolution': base.handed(p, 'convolution', 'model_dim'),
             'feedforward_end': feed,
         }
         for name, part in parts.items():
-            self.CreateChild(f'{name}_norm', template.handed(p, 'norm', 'model_dim'))
+            self.CreateChild(f'{name}_norm', base.handed(p, 'norm', 'model_dim'))
             self.CreateChild(name, part)
-        self.CreateChild('final_norm', template.handed(p, 'norm', 'model_dim'))
+        self.CreateChild('final_norm', base.handed(p, 'norm', 'model_dim'))
 
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
         """paddings: [batch, time]."""

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import REQUIRED, Self
-from lingvo_lite.layers import base, batch_norm, conv, dropout, feedforward, template
+from lingvo_lite.layers import base, batch_norm, conv, dropout, feedforward
 
 ACTIVATIONS = {
     **feedforward.ACTIVATIONS,
@@ -51,7 +51,7 @@ class ConvBlock(base.BaseLayer):
         p = self.params
         self.CreateChild('conv', p.conv)
         dim = self.conv.output_dim
-        self.CreateChild('batch_norm', template.handed(p, 'batch_norm', model_dim=dim))
+        self.CreateChild('batch_norm', base.handed(p, 'batch_norm', model_dim=dim))
         self.CreateChild('dropout', dropout.Dropout.Params().Set(rate=p.dropout_prob))
 
     @property
@@ -94,7 +94,7 @@ class _Projection(base.BaseLayer):
         super().__init__(params)
         p = self.params
         self.CreateVariable('w', base.Weight([1, p.input_dim, p.output_dim]))
-        self.CreateChild('batch_norm', template.handed(p, 'batch_norm', model_dim=p.output_dim))
+        self.CreateChild('batch_norm', base.handed(p, 'batch_norm', model_dim=p.output_dim))
 
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
         y = tf.nn.conv1d(tf.cast(x, self.dtype), self.theta.w, 1, 'VALID')
@@ -149,7 +149,7 @@ class DenseBlock(base.BaseLayer):
         p = self.params
         blocks = []
         for i in range(p.num_repeats):
-            layer = template.handed(
+            layer = base.handed(
                 p,
                 'conv',
                 'kernel_size',

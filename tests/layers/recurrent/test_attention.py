@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
-from lingvo_lite.layers.recurrent import attention
+from lingvo_lite.layers.recurrent import attention, monotonic_attention
 from lingvo_lite.nested_map import NestedMap
 
 BATCH, TIME, SOURCE, QUERY, DIM, HIDDEN = 3, 4, 7, 3, 2, 5
@@ -23,7 +23,7 @@ KINDS = {
     'normalized': attention.AdditiveAttention.Params().Set(normalized=True),
     'location': attention.LocationSensitiveAttention.Params().Set(cumulative=False),
     'coverage': attention.LocationSensitiveAttention.Params(),
-    'monotonic': attention.MonotonicAttention.Params(),
+    'monotonic': monotonic_attention.MonotonicAttention.Params(),
 }
 for _name in ('location', 'coverage'):
     KINDS[_name].Set(location_filters=2, location_kernel_size=3)
@@ -128,54 +128,6 @@ def test_probabilities(name, inference_step):
     np.testing.assert_array_equal(probs.numpy()[PADDINGS == 1], 0)
     if name != 'monotonic':
         np.testing.assert_allclose(tf.reduce_sum(probs, axis=1), [1, 1, 0], atol=1e-6)
-
-
-class TestMonotonic:
-    def test_it_stops_at_the_first_from_the_last_on(self):
-        p = tf.constant([[0.9, 0.2, 0.7, 0.8], [0.9, 0.2, 0.7, 0.8], [0.9, 0.1, 0.2, 0.3]])
-        last = tf.one_hot([0, 1, 1], 4)
-        stops = attention.first_stop(p, last)
-        np.testing.assert_array_equal(stops, [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
-        np.testing.assert_array_equal(attention.first_stop(p, tf.zeros([3, 4])), np.zeros([3, 4]))
-
-    def test_sure_probabilities_make_both_equal(self):
-        p = tf.constant([[0.0, 1.0, 0.0, 1.0]])
-        for last in np.eye(4, dtype=np.float32):
-            last = tf.constant(last[np.newaxis])
-            soft = attention.expected_stop(p, last)
-            np.testing.assert_allclose(soft, attention.first_stop(p, last), atol=1e-6)
-
-    def test_long_sources_stay_finite(self):
-        """Where the probability to get there underflows, gradients are finite too."""
-        p = tf.fill([1, 2000], 0.9)
-        with tf.GradientTape() as tape:
-            tape.watch(p)
-            probs = attention.expected_stop(p, tf.one_hot([0], 2000))
-        assert np.isfinite(tape.gradient(probs, p)).all()
-        assert float(tf.reduce_sum(probs)) == pytest.approx(1.0, abs=1e-5)
-
-    def test_not_training_it_looks_at_one_position_and_never_back(self, inference_step):
-        layer, _ = _Built('monotonic')
-        layer.vars.r.assign(0.0)
-        memory = layer.Memory(tf.constant(VALUES), tf.constant(PADDINGS))
-        state, before = layer.InitStates(memory), np.zeros(BATCH)
-        for t in range(TIME):
-            _, probs, state = layer.ExtendStep(tf.constant(QUERIES[:, t]), memory, state)
-            probs = probs.numpy()
-            assert set(np.unique(probs)) <= {0.0, 1.0} and probs.sum(axis=1).max() <= 1
-            found = probs.sum(axis=1) > 0
-            at = probs.argmax(axis=1)
-            assert np.all(at[found] >= before[found])
-            before[found] = at[found]
-
-    def test_noise_is_of_training_only(self):
-        quiet, _ = _Built('monotonic', hard=False)
-        noisy, _ = _Built('monotonic', hard=False, sigmoid_noise=3.0)
-        inputs = list(map(tf.constant, (QUERIES, VALUES, PADDINGS)))
-        with step.Context(training=False):
-            np.testing.assert_array_equal(quiet(*inputs), noisy(*inputs))
-        with step.Context(training=True):
-            assert np.abs(quiet(*inputs) - noisy(*inputs)).max() > 0.01
 
 
 def test_a_location_kernel_has_a_middle():

@@ -124,20 +124,6 @@ def test_bfloat16_gradients_are_summed_in_float32():
     assert gradient.dtype == tf.bfloat16 and float(gradient) == 300
 
 
-def test_a_cell_asks_for_each_product_once():
-    def Twice(product, shared, x, state):
-        return x, product('u', state) + product('u', x)
-
-    def Never(product, shared, x, state):
-        return x, state
-
-    u, x = {'u': tf.eye(2)}, tf.zeros([1, 1, 2])
-    with pytest.raises(ValueError, match="asks for the product 'u' twice in a step"):
-        recurrence.recur(Twice, u, [], x, x[0])
-    with pytest.raises(ValueError, match=r"makes the products \[\], and got matrices for \['u'\]"):
-        recurrence.recur(Never, u, [], x, x[0])
-
-
 def _KeptPerStep(plain):
     """Bytes that the forward loop of an attention stores in each step, for the backward pass."""
     source, hidden = 50, 16
