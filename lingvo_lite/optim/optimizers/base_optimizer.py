@@ -1,4 +1,11 @@
-"""BaseOptimizer: what the learner knows of an optimizer."""
+"""BaseOptimizer: what the learner knows of an optimizer.
+
+An optimizer does not reduce gradients, does not clip them and knows no schedule: the learner does,
+once, for all optimizers.
+
+In the formulas of its subclasses, w is a variable, g its gradient, a the learning rate and
+t = 1, 2, ... the number of the update.
+"""
 
 from __future__ import annotations
 
@@ -221,6 +228,13 @@ def WeightDecay(p: Any, path: str) -> float:
     """The decay of the variable at `path`; 0.0 if it is excluded."""
     excluded = p.weight_decay_exclusion and re.search(p.weight_decay_exclusion, path)
     return 0.0 if excluded else p.weight_decay
+
+
+def ApplyWeightDecay(p: Any, variable: tf.Variable, learning_rate: tf.Tensor, path: str) -> None:
+    """w <- w - a weight_decay w, unless the path is excluded."""
+    decay = WeightDecay(p, path)
+    if decay:
+        variable.assign_sub(learning_rate * decay * variable, read_value=False)
 
 
 def CheckRange(p: Any, *keys: str, below: Optional[float] = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.optim import base_optimizer
+from lingvo_lite.optim.optimizers import base_optimizer
 
 
 class Adafactor(base_optimizer.BaseOptimizer):

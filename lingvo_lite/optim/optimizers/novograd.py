@@ -6,7 +6,7 @@ from typing import Any, Union
 
 import tensorflow as tf
 
-from lingvo_lite.optim import base_optimizer
+from lingvo_lite.optim.optimizers import base_optimizer
 
 
 class NovoGrad(base_optimizer.BaseOptimizer):

@@ -1,0 +1,52 @@
+"""Lion: the sign of a mean of gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from lingvo_lite import hyperparams
+from lingvo_lite.optim.optimizers import base_optimizer
+from lingvo_lite.optim.optimizers.keras_optimizer import KerasOptimizer
+
+
+class Lion(KerasOptimizer):
+    """w <- w - a sign(b1 m + (1 - b1) g);  m <- b2 m + (1 - b2) g (keras.optimizers.Lion).
+
+    Before that, w <- w - a weight_decay w. b1 = beta1, b2 = beta2.
+    Source: Chen et al., 2023 (arXiv 2302.06675), algorithm 2.
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('beta1', 0.9, 'Share of the mean in what the sign is taken of.')
+        p.Define('beta2', 0.99, 'Decay of the mean of gradients.')
+        base_optimizer.DefineWeightDecay(p)
+        return p
+
+    @classmethod
+    def Check(cls, p: Any) -> None:
+        base_optimizer.CheckRange(p, 'beta1', 'beta2', below=1.0)
+        if not p.beta1:
+            raise hyperparams.Fail(
+                p, 'beta1=0.0 leaves the sign of the gradient alone. Set it above 0.', key='beta1'
+            )
+        base_optimizer.CheckWeightDecay(p)
+
+    def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
+        p = self.params
+        return keras.optimizers.Lion, {'beta_1': p.beta1, 'beta_2': p.beta2}
+
+    def _Update(
+        self,
+        variable: tf.Variable,
+        grad: tf.Tensor,
+        slots: base_optimizer.Slots,
+        shared: dict[str, tf.Tensor],
+        path: str,
+    ) -> None:
+        base_optimizer.ApplyWeightDecay(self.params, variable, shared['learning_rate'], path)
+        super()._Update(variable, grad, slots, shared, path)

@@ -1,0 +1,42 @@
+"""SGD and Momentum: gradient descent, plain and with a memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from lingvo_lite import hyperparams
+from lingvo_lite.optim.optimizers.keras_optimizer import KerasOptimizer
+
+
+class SGD(KerasOptimizer):
+    """w <- w - a g (keras.optimizers.SGD)."""
+
+    def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
+        return keras.optimizers.SGD, {}
+
+
+class Momentum(KerasOptimizer):
+    """m <- alpha m - a g;  w <- w + m (keras.optimizers.SGD).
+
+    With use_nesterov, w <- w + alpha m - a g instead (Sutskever et al., 2013, equations 3, 4).
+    """
+
+    @classmethod
+    def Params(cls) -> Any:
+        p = super().Params()
+        p.Define('alpha', 0.9, 'The momentum.')
+        p.Define('use_nesterov', False, "Whether it is Nesterov's.")
+        return p
+
+    @classmethod
+    def Check(cls, p: Any) -> None:
+        if not 0.0 < p.alpha < 1.0:
+            raise hyperparams.Fail(
+                p, f'alpha={p.alpha} must lie between 0 and 1. Without momentum: SGD.', key='alpha'
+            )
+
+    def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
+        p = self.params
+        return keras.optimizers.SGD, {'momentum': p.alpha, 'nesterov': p.use_nesterov}
