@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.optim.optimizers import base_optimizer
+from lingvo_lite.optim.optimizers import base_optimizer, moments
 
 
 class Adafactor(base_optimizer.BaseOptimizer):
@@ -29,7 +29,7 @@ class Adafactor(base_optimizer.BaseOptimizer):
     def Params(cls) -> Any:
         p = super().Params()
         p.Define('decay_exponent', 0.8, 'How fast the memory of squared gradients grows.')
-        p.Define('epsilon1', 1e-30, 'Added to squared gradients.')
+        moments.DefineEpsilon(p, 1e-30, to='squared gradients', name='epsilon1')
         p.Define('epsilon2', 1e-3, 'The least scale of a variable.')
         p.Define('clipping_threshold', 1.0, 'Largest root mean square of u.')
         p.Define('multiply_by_parameter_scale', True, 'Whether a is relative to rms(w).')

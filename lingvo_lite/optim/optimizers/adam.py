@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lingvo_lite.optim.optimizers import base_optimizer
+from lingvo_lite.optim.optimizers import base_optimizer, moments, weight_decay
 from lingvo_lite.optim.optimizers.keras_optimizer import KerasOptimizer
 
 
@@ -25,12 +25,13 @@ class Adam(KerasOptimizer):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        base_optimizer.DefineMoments(p, epsilon=1e-8)
+        moments.DefineBetas(p)
+        moments.DefineEpsilon(p, 1e-8)
         return p
 
     @classmethod
     def Check(cls, p: Any) -> None:
-        base_optimizer.CheckMoments(p)
+        moments.Check(p)
 
     def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
         p = self.params
@@ -84,13 +85,13 @@ class AdamW(Adam):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        base_optimizer.DefineWeightDecay(p)
+        weight_decay.Define(p)
         return p
 
     @classmethod
     def Check(cls, p: Any) -> None:
         super().Check(p)
-        base_optimizer.CheckWeightDecay(p)
+        weight_decay.Check(p)
 
     def _Update(
         self,
@@ -100,5 +101,5 @@ class AdamW(Adam):
         shared: dict[str, tf.Tensor],
         path: str,
     ) -> None:
-        base_optimizer.ApplyWeightDecay(self.params, variable, shared['learning_rate'], path)
+        weight_decay.Apply(self.params, variable, shared['learning_rate'], path)
         super()._Update(variable, grad, slots, shared, path)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
@@ -20,9 +19,6 @@ import tensorflow as tf
 from lingvo_lite import hyperparams
 
 Slots = dict[str, tf.Variable]
-
-# Biases, and everything in a layer that normalises.
-_BIAS_AND_NORM = r'(^|/)(b|bias)$|norm'
 
 
 class BaseOptimizer:
@@ -186,55 +182,6 @@ def ZerosBeside(variable: tf.Variable, shape: Sequence[int], name: str) -> tf.Va
     """A slot of zeros, float32, on the devices of a variable."""
     with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
         return tf.Variable(tf.zeros(shape), trainable=False, name=name.replace('/', '_'))
-
-
-def DefineMoments(p: Any, epsilon: float) -> None:
-    """Adds the params of Adam's two means."""
-    p.Define('beta1', 0.9, 'Decay of the mean of gradients.')
-    p.Define('beta2', 0.999, 'Decay of the mean of squared gradients.')
-    p.Define('epsilon', epsilon, 'Added to the root in the denominator.')
-
-
-def CheckMoments(p: Any) -> None:
-    """Raises ConfigError unless beta1 and beta2 are in [0, 1) and epsilon is at least 0."""
-    CheckRange(p, 'beta1', 'beta2', below=1.0)
-    CheckRange(p, 'epsilon')
-
-
-def DefineWeightDecay(p: Any) -> None:
-    """Adds the params of decoupled weight decay."""
-    p.Define('weight_decay', 0.0, 'Share of a weight that is taken off, times the learning rate.')
-    p.Define(
-        'weight_decay_exclusion',
-        _BIAS_AND_NORM,
-        "Regex (search) of variable paths that do not decay; '' for none.",
-    )
-
-
-def CheckWeightDecay(p: Any) -> None:
-    """Raises ConfigError unless the decay is at least 0 and the exclusion is a regex."""
-    CheckRange(p, 'weight_decay')
-    try:
-        re.compile(p.weight_decay_exclusion)
-    except re.error as error:
-        raise hyperparams.Fail(
-            p,
-            f'weight_decay_exclusion={p.weight_decay_exclusion!r} is no regex: {error}.',
-            key='weight_decay_exclusion',
-        ) from None
-
-
-def WeightDecay(p: Any, path: str) -> float:
-    """The decay of the variable at `path`; 0.0 if it is excluded."""
-    excluded = p.weight_decay_exclusion and re.search(p.weight_decay_exclusion, path)
-    return 0.0 if excluded else p.weight_decay
-
-
-def ApplyWeightDecay(p: Any, variable: tf.Variable, learning_rate: tf.Tensor, path: str) -> None:
-    """w <- w - a weight_decay w, unless the path is excluded."""
-    decay = WeightDecay(p, path)
-    if decay:
-        variable.assign_sub(learning_rate * decay * variable, read_value=False)
 
 
 def CheckRange(p: Any, *keys: str, below: Optional[float] = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lingvo_lite.optim.optimizers import base_optimizer
+from lingvo_lite.optim.optimizers import base_optimizer, moments, weight_decay
 from lingvo_lite.optim.optimizers.keras_optimizer import KerasOptimizer
 
 
@@ -22,14 +22,15 @@ class Lamb(KerasOptimizer):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        base_optimizer.DefineMoments(p, epsilon=1e-6)
-        base_optimizer.DefineWeightDecay(p)
+        moments.DefineBetas(p)
+        moments.DefineEpsilon(p, 1e-6)
+        weight_decay.Define(p)
         return p
 
     @classmethod
     def Check(cls, p: Any) -> None:
-        base_optimizer.CheckMoments(p)
-        base_optimizer.CheckWeightDecay(p)
+        moments.Check(p)
+        weight_decay.Check(p)
 
     def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
         return keras.optimizers.Lamb, {}
@@ -58,7 +59,7 @@ class Lamb(KerasOptimizer):
         slots['momentum'].assign(m, read_value=False)
         slots['velocity'].assign(v, read_value=False)
         u = m / shared['beta1_rest'] / (tf.sqrt(v / shared['beta2_rest']) + p.epsilon)
-        decay = base_optimizer.WeightDecay(p, path)
+        decay = weight_decay.Of(p, path)
         if decay:
             u += decay * w
         w_norm, u_norm = tf.norm(w), tf.norm(u)

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.optim.optimizers import base_optimizer
+from lingvo_lite.optim.optimizers import base_optimizer, moments
 from lingvo_lite.optim.optimizers.momentum import Momentum
 
 
@@ -35,7 +35,7 @@ class Larc(Momentum):
             choices=('clip', 'scale'),
         )
         p.Define('min_update', 1e-7, "The least a' / a.")
-        p.Define('epsilon', 1e-7, 'Added to the norm of the gradient.')
+        moments.DefineEpsilon(p, 1e-7, to='the norm of the gradient')
         return p
 
     @classmethod

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.optim.optimizers import base_optimizer
+from lingvo_lite.optim.optimizers import base_optimizer, moments, weight_decay
 from lingvo_lite.optim.optimizers.keras_optimizer import KerasOptimizer
 
 
@@ -22,19 +22,22 @@ class Lion(KerasOptimizer):
     @classmethod
     def Params(cls) -> Any:
         p = super().Params()
-        p.Define('beta1', 0.9, 'Share of the mean in what the sign is taken of.')
-        p.Define('beta2', 0.99, 'Decay of the mean of gradients.')
-        base_optimizer.DefineWeightDecay(p)
+        moments.DefineBetas(
+            p,
+            beta1=(0.9, 'Share of the mean in what the sign is taken of.'),
+            beta2=(0.99, 'Decay of the mean of gradients.'),
+        )
+        weight_decay.Define(p)
         return p
 
     @classmethod
     def Check(cls, p: Any) -> None:
-        base_optimizer.CheckRange(p, 'beta1', 'beta2', below=1.0)
+        moments.Check(p)
         if not p.beta1:
             raise hyperparams.Fail(
                 p, 'beta1=0.0 leaves the sign of the gradient alone. Set it above 0.', key='beta1'
             )
-        base_optimizer.CheckWeightDecay(p)
+        weight_decay.Check(p)
 
     def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
         p = self.params
@@ -48,5 +51,5 @@ class Lion(KerasOptimizer):
         shared: dict[str, tf.Tensor],
         path: str,
     ) -> None:
-        base_optimizer.ApplyWeightDecay(self.params, variable, shared['learning_rate'], path)
+        weight_decay.Apply(self.params, variable, shared['learning_rate'], path)
         super()._Update(variable, grad, slots, shared, path)
