@@ -590,6 +590,46 @@ def Require(params: Params, holds: bool, key: str, expected: str) -> None:
         raise Fail(params, f'{key}={params.Get(key)!r} must be {expected}.', key)
 
 
+def RequireRange(
+    params: Params,
+    *keys: str,
+    at_least: Optional[float] = None,
+    above: Optional[float] = None,
+    at_most: Optional[float] = None,
+    below: Optional[float] = None,
+    note: str = '',
+) -> None:
+    """`Require` for numbers, several at once; the message is made of the bounds.
+
+    Use as `hyperparams.RequireRange(p, 'beta1', 'beta2', at_least=0, below=1)`.
+
+    Args:
+      params: the Params.
+      *keys: of numbers. A None is not looked at; of a list or tuple each item is.
+      at_least, above, at_most, below: the bounds, where there are any.
+      note: what else is to be said, in brackets: what to do instead, say.
+    """
+    bounds = {'at least': at_least, 'above': above, 'at most': at_most, 'below': below}
+    wanted = ' and '.join(f'{word} {bound}' for word, bound in bounds.items() if bound is not None)
+    for key in keys:
+        value = params.Get(key)
+        if value is None:
+            continue
+        if isinstance(value, (list, tuple)):
+            items = {f'{key}[{i}]': item for i, item in enumerate(value)}
+        else:
+            items = {key: value}
+        for path, item in items.items():
+            holds = (
+                isinstance(item, (int, float))
+                and (at_least is None or item >= at_least)
+                and (above is None or item > above)
+                and (at_most is None or item <= at_most)
+                and (below is None or item < below)
+            )
+            Require(params, holds, path, f'{wanted} ({note})' if note else wanted)
+
+
 def SetAt(source: str) -> str:
     """The end of a message: what has set the value."""
     return f'Set {"at" if re.search(r":[0-9]+$", source) else "by"} {source}.'

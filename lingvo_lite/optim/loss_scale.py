@@ -77,21 +77,17 @@ class LossScale:
     @classmethod
     def Check(cls, p: Any) -> None:
         """Raises ConfigError if the values do not fit each other."""
-        if not 0.0 < p.min_scale <= p.initial_scale <= p.max_scale < math.inf:
-            raise hyperparams.Fail(
-                p,
-                f'min_scale={p.min_scale}, initial_scale={p.initial_scale}, '
-                f'max_scale={p.max_scale} must be greater than 0, finite and in this order.',
-            )
-        if p.factor <= 1.0:
-            raise hyperparams.Fail(p, f'factor={p.factor} must be greater than 1.', key='factor')
-        if p.growth_steps < 1:
-            raise hyperparams.Fail(
-                p, f'growth_steps={p.growth_steps} must be at least 1.', key='growth_steps'
-            )
-        for key in ('beta1', 'beta2'):
-            if not 0.0 < p.Get(key) < 1.0:
-                raise hyperparams.Fail(p, f'{key}={p.Get(key)} must be in (0, 1).', key=key)
+        hyperparams.RequireRange(p, 'min_scale', above=0)
+        hyperparams.Require(p, p.max_scale < math.inf, 'max_scale', 'finite')
+        hyperparams.Require(
+            p,
+            p.min_scale <= p.initial_scale <= p.max_scale,
+            'initial_scale',
+            f'at least min_scale={p.min_scale} and at most max_scale={p.max_scale}',
+        )
+        hyperparams.RequireRange(p, 'factor', above=1)
+        hyperparams.RequireRange(p, 'growth_steps', at_least=1)
+        hyperparams.RequireRange(p, 'beta1', 'beta2', above=0, below=1)
 
     def __init__(self, params: Any):
         self.params = params

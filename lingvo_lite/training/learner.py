@@ -334,21 +334,19 @@ def _Counter(name: str) -> tf.Variable:
 def _CheckParams(params: Any, strategy: tf.distribute.Strategy) -> None:
     """Raises ConfigError for values of `task.train` that cannot be meant."""
     train = params.train
-    limits = {
-        'accumulation': (train.accumulation >= 1, 'at least 1'),
-        'ema_decay': (0 <= train.ema_decay < 1, 'in [0, 1)'),
-        'vn_std': (train.vn_std >= 0, 'at least 0'),
-        'clip_gradient_norm_to_value': (train.clip_gradient_norm_to_value >= 0, 'at least 0'),
-        'clip_gradient_value': (train.clip_gradient_value >= 0, 'at least 0'),
-        'l2_regularizer_weight': (train.l2_regularizer_weight >= 0, 'at least 0'),
-        'l1_regularizer_weight': (train.l1_regularizer_weight >= 0, 'at least 0'),
-        'communication.bytes_per_pack': (train.communication.bytes_per_pack >= 0, 'at least 0'),
-        'communication.timeout_seconds': (train.communication.timeout_seconds >= 0, 'at least 0'),
-    }
-    for key, (fits, wanted) in limits.items():
-        if not fits:
-            message = f'{key} must be {wanted}, got {train.Get(key)}.'
-            raise hyperparams.Fail(train, message, key=key)
+    hyperparams.RequireRange(train, 'accumulation', at_least=1)
+    hyperparams.RequireRange(train, 'ema_decay', at_least=0, below=1)
+    hyperparams.RequireRange(
+        train,
+        'vn_std',
+        'clip_gradient_norm_to_value',
+        'clip_gradient_value',
+        'l2_regularizer_weight',
+        'l1_regularizer_weight',
+        'communication.bytes_per_pack',
+        'communication.timeout_seconds',
+        at_least=0,
+    )
     if bool(train.vn_std) != params.vn.global_vn:
         raise hyperparams.Fail(
             params,

@@ -185,8 +185,8 @@ class WordTokenizer(BaseTokenizer):
     @classmethod
     def Check(cls, p: hyperparams.InstantiableParams) -> None:
         """Raises ConfigError if there is no word, or one is given twice or is none."""
-        if not p.words or len(set(p.words)) < len(p.words):
-            raise hyperparams.Fail(p, f'words={p.words} must be words, each once.', 'words')
+        once = bool(p.words) and len(set(p.words)) == len(p.words)
+        hyperparams.Require(p, once, 'words', 'words, each once')
         for word in p.words:
             if word.split() != [word]:
                 raise hyperparams.Fail(p, f'words: {word!r} is not one word.', 'words')
@@ -248,10 +248,7 @@ class SentencePieceTokenizer(BaseTokenizer):
         """Raises ConfigError if values do not fit."""
         if bool(p.model_file) == bool(p.train_files):
             raise hyperparams.Fail(p, 'set either model_file or train_files.')
-        if not 0 <= p.sampling_alpha <= 1:
-            raise hyperparams.Fail(
-                p, f'sampling_alpha must be from 0 to 1, got {p.sampling_alpha}.', 'sampling_alpha'
-            )
+        hyperparams.RequireRange(p, 'sampling_alpha', at_least=0, at_most=1)
 
     def __init__(self, params: hyperparams.InstantiableParams):
         import sentencepiece

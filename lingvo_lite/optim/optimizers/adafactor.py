@@ -38,15 +38,10 @@ class Adafactor(base_optimizer.BaseOptimizer):
 
     @classmethod
     def Check(cls, p: Any) -> None:
-        base_optimizer.CheckRange(
-            p, 'decay_exponent', 'epsilon1', 'epsilon2', 'min_dim_size_to_factor'
+        hyperparams.RequireRange(
+            p, 'decay_exponent', 'epsilon1', 'epsilon2', 'min_dim_size_to_factor', at_least=0
         )
-        if p.clipping_threshold <= 0:
-            raise hyperparams.Fail(
-                p,
-                f'clipping_threshold={p.clipping_threshold} must be greater than 0.',
-                key='clipping_threshold',
-            )
+        hyperparams.RequireRange(p, 'clipping_threshold', above=0)
 
     def _CreateSlots(self) -> tf.Variable:
         for path, variable in self._variables.items():

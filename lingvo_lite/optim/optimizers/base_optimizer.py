@@ -182,12 +182,3 @@ def ZerosBeside(variable: tf.Variable, shape: Sequence[int], name: str) -> tf.Va
     """A slot of zeros, float32, on the devices of a variable."""
     with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
         return tf.Variable(tf.zeros(shape), trainable=False, name=name.replace('/', '_'))
-
-
-def CheckRange(p: Any, *keys: str, below: Optional[float] = None) -> None:
-    """Raises ConfigError unless the params `keys` are at least 0, and less than `below`."""
-    for key in keys:
-        value = p.Get(key)
-        upper = '' if below is None else f' and less than {below:g}'
-        holds = value >= 0 and (below is None or value < below)
-        hyperparams.Require(p, holds, key, f'at least 0{upper}')

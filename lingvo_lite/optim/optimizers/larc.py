@@ -41,9 +41,8 @@ class Larc(Momentum):
     @classmethod
     def Check(cls, p: Any) -> None:
         super().Check(p)
-        base_optimizer.CheckRange(p, 'min_update', 'epsilon')
-        if p.eta <= 0:
-            raise hyperparams.Fail(p, f'eta={p.eta} must be above 0.', key='eta')
+        hyperparams.RequireRange(p, 'min_update', 'epsilon', at_least=0)
+        hyperparams.RequireRange(p, 'eta', above=0)
 
     def _Update(
         self,

@@ -33,10 +33,9 @@ class Lion(KerasOptimizer):
     @classmethod
     def Check(cls, p: Any) -> None:
         moments.Check(p)
-        if not p.beta1:
-            raise hyperparams.Fail(
-                p, 'beta1=0.0 leaves the sign of the gradient alone. Set it above 0.', key='beta1'
-            )
+        hyperparams.RequireRange(
+            p, 'beta1', above=0, note='0 leaves the sign of the gradient alone'
+        )
         weight_decay.Check(p)
 
     def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:

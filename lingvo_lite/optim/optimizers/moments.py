@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite.optim.optimizers import base_optimizer
+from lingvo_lite import hyperparams
 
 Decay = tuple[float, str]  # its default, and what it is
 
@@ -28,6 +28,6 @@ def DefineEpsilon(
 
 def Check(p: Any) -> None:
     """Raises ConfigError unless beta1 and beta2 are in [0, 1), and epsilon is at least 0."""
-    base_optimizer.CheckRange(p, 'beta1', 'beta2', below=1.0)
+    hyperparams.RequireRange(p, 'beta1', 'beta2', at_least=0, below=1)
     if 'epsilon' in p:
-        base_optimizer.CheckRange(p, 'epsilon')
+        hyperparams.RequireRange(p, 'epsilon', at_least=0)

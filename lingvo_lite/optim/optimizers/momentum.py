@@ -32,10 +32,7 @@ class Momentum(KerasOptimizer):
 
     @classmethod
     def Check(cls, p: Any) -> None:
-        if not 0.0 < p.alpha < 1.0:
-            raise hyperparams.Fail(
-                p, f'alpha={p.alpha} must lie between 0 and 1. Without momentum: SGD.', key='alpha'
-            )
+        hyperparams.RequireRange(p, 'alpha', above=0, below=1, note='without momentum use SGD')
 
     def _KerasOptimizer(self) -> tuple[type, dict[str, Any]]:
         p = self.params

@@ -8,7 +8,6 @@ from typing import Any
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
-from lingvo_lite.optim.optimizers import base_optimizer
 
 # Biases, and everything in a layer that normalises.
 _BIAS_AND_NORM = r'(^|/)(b|bias)$|norm'
@@ -26,7 +25,7 @@ def Define(p: Any) -> None:
 
 def Check(p: Any) -> None:
     """Raises ConfigError unless the decay is at least 0 and the exclusion is a regex."""
-    base_optimizer.CheckRange(p, 'weight_decay')
+    hyperparams.RequireRange(p, 'weight_decay', at_least=0)
     try:
         re.compile(p.weight_decay_exclusion)
     except re.error as error:
