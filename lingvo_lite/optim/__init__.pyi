@@ -2,6 +2,7 @@
 
 from . import schedules as schedules
 from .loss_scale import LossScale as LossScale
+from .loss_scale_optimizer import LossScaleOptimizer as LossScaleOptimizer
 from .optimizers import (
     SGD as SGD,
     Adafactor as Adafactor,

@@ -1,17 +1,8 @@
-"""Loss scaling: keeps small float16 gradients from becoming 0.
+"""The scale of the loss, which keeps small float16 gradients from becoming 0.
 
-The loss is multiplied by a scale before gradients are taken, and the gradients are divided by it
-in float32. A scale that is too large makes some of them overflow; the step is skipped then and the
-scale goes down.
-
-This takes the place of keras.mixed_precision.LossScaleOptimizer and is not built on it, because
-that class (measured, Keras 3.15, TensorFlow 2.16):
-
-- looks at each replica's own gradients, so that one worker's overflow leaves the others waiting in
-  the next all-reduce for good; here the learner asks once, after the all-reduce, for all replicas;
-- goes over all gradients twice more, to divide and to check, and makes a step of 354 ms one of 374;
-- holds one optimizer, where a task may have several that share one backward pass, hence one scale;
-- has no floor, no ceiling and no log-max.
+The loss is multiplied by it before gradients are taken, and the gradients are divided by it in
+float32. A scale that is too large makes some of them overflow; the step is skipped then and the
+scale goes down. `loss_scale_optimizer` is who does all that; this is the number.
 """
 
 from __future__ import annotations
@@ -41,7 +32,7 @@ class LossScale:
         loss_scale = p.Instantiate()
         with strategy.scope():
             loss_scale.Build()
-        # in every step: gradients of loss * loss_scale.scale, divided by it in float32, then
+        # in every step, behind all that uses loss_scale.scale
         loss_scale.Update(finite)
 
     Attributes:

@@ -80,6 +80,11 @@ class BaseOptimizer:
         self._slots = {path: {} for path in variables}
         self._iteration = self._CreateSlots()
 
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """{path: variable} of those that `Build` was given."""
+        return dict(self._variables)
+
     def Apply(self, grads: Mapping[str, Optional[tf.Tensor]], learning_rate: tf.Tensor) -> None:
         """One update of the variables and slots.
 
