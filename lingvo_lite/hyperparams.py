@@ -32,6 +32,7 @@ from lingvo_lite.configuration.errors import (
     ShownFile,
     UnknownParamError,
 )
+from lingvo_lite.configuration.requirements import Fail, Require, RequireRange
 from lingvo_lite.configuration.tree import REQUIRED
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ __all__ = [
     'ParamTypeError',
     'Params',
     'Require',
+    'RequireRange',
     'Self',
     'SetAt',
     'ShownFile',
@@ -361,22 +363,3 @@ class InstantiableParams(Params, tree.Template, Generic[_T_co]):
             check(params)
         build: Callable[..., _T_co] = self.cls
         return build(params, **kwargs)
-
-
-def Fail(params: Params, message: str, key: str = '') -> ConfigError:
-    """A ConfigError with the path of `params` in front, and where `key` was set behind.
-
-    Use as `raise hyperparams.Fail(p, 'num_heads=6 does not divide model_dim=256.')`.
-    """
-    path = params.Path()
-    text = f'{path}: {message}' if path else message
-    return ConfigError(f'{text} {SetAt(params.Source(key))}' if key else text)
-
-
-def Require(params: Params, holds: bool, key: str, expected: str) -> None:
-    """Raises ConfigError unless `holds`, with the value of `key` and what it must be.
-
-    Use as `hyperparams.Require(p, p.beam_size >= 1, 'beam_size', 'at least 1')`.
-    """
-    if not holds:
-        raise Fail(params, f'{key}={params.Get(key)!r} must be {expected}.', key)

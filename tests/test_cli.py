@@ -78,7 +78,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(argv, message, capsys):
         ),
         ('Dev.input.batchsize=3', "input has no param 'batchsize'. Did you mean 'batch_size'?"),
         ('Dev.task.x=3', "a dataset has an input, as in 'Dev.input.KEY=VALUE'"),
-        ('task.train.save_interval_steps=0', 'save_interval_steps must be at least 1, got 0.'),
+        ('task.train.save_interval_steps=0', 'save_interval_steps=0 must be at least 1.'),
         ('task.eval.best_metric=bleu', "such as 'eval_dev/log_pplx'; got 'bleu'."),
     ],
 )

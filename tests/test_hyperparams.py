@@ -761,6 +761,62 @@ def test_a_source_outside_the_working_directory_is_absolute(tmp_path):
     assert p.Source('name') == f'{file}:2'
 
 
+# Checks of values.
+
+
+def _Ranges(**values):
+    p = Params()
+    p.Define('train', Params(), 'Training.')
+    p.train.Define('low', 0.5, 'A number.')
+    p.train.Define('high', None, 'A number, or none.', type=int)
+    p.train.Define('many', [1, 2.5], 'Numbers.')
+    p.train.Set(**values)
+    return p.SetLabel('mt.Wmt')
+
+
+def test_what_is_required_and_does_not_hold():
+    p = _Ranges()
+    hyperparams.Require(p.train, True, 'low', 'odd')
+    with pytest.raises(
+        ConfigError, match=r'^mt.Wmt: train: low=0.5 must be odd. Set at .*py:\d+.$'
+    ):
+        hyperparams.Require(p.train, False, 'low', 'odd')
+
+
+@pytest.mark.parametrize(
+    ('bounds', 'inside', 'outside', 'text'),
+    [
+        (dict(at_least=1), [1, 2], [0.99], 'at least 1'),
+        (dict(above=0), [0.01], [0, -1], 'above 0'),
+        (dict(at_most=1), [1, 0], [1.01], 'at most 1'),
+        (dict(at_least=0, below=1), [0, 0.99], [-0.01, 1, float('nan')], 'at least 0 and below 1'),
+        (dict(above=0.5, at_most=2), [0.51, 2], [0.5, 2.1], 'above 0.5 and at most 2'),
+    ],
+)
+def test_ranges(bounds, inside, outside, text):
+    for value in inside:
+        hyperparams.RequireRange(_Ranges(low=value), 'train.low', **bounds)
+    for value in outside:
+        message = f'train.low={float(value)} must be {text}. Set at '
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            hyperparams.RequireRange(_Ranges(low=value), 'train.low', **bounds)
+
+
+def test_a_range_of_several_names_the_one_that_is_outside():
+    keys = ('low', 'high', 'many')
+    hyperparams.RequireRange(_Ranges().train, *keys, above=0)  # one of them is None
+    with pytest.raises(ConfigError, match='train: high=0 must be above 0.'):
+        hyperparams.RequireRange(_Ranges(high=0).train, *keys, above=0)
+    for item, shown in ((-1, '-1'), ('x', "'x'")):
+        with pytest.raises(ConfigError, match=rf'train: many\[1\]={shown} must be above 0.'):
+            hyperparams.RequireRange(_Ranges(many=[1, item]).train, *keys, above=0)
+
+
+def test_a_range_says_what_else_there_is_to_say():
+    with pytest.raises(ConfigError, match=r'low=0.5 must be at least 1 \(None for all\)\. Set at'):
+        hyperparams.RequireRange(_Ranges().train, 'low', at_least=1, note='None for all')
+
+
 def test_resume_kind():
     p = _Root()
     p.task = _Task()

@@ -74,19 +74,15 @@ class Search:
     def Check(cls, params: hyperparams.Params) -> None:
         """Raises ConfigError where a value is out of its range or values do not fit together."""
         p = params
-        hyperparams.Require(p, p.beam_size >= 1, 'beam_size', 'at least 1')
-        hyperparams.Require(p, p.num_hyps >= 1, 'num_hyps', 'at least 1')
-        hyperparams.Require(p, p.length_normalization >= 0, 'length_normalization', 'at least 0')
-        hyperparams.Require(p, p.coverage_penalty >= 0, 'coverage_penalty', 'at least 0')
-        hyperparams.Require(p, p.max_ratio >= 0, 'max_ratio', 'at least 0')
-        hyperparams.Require(p, p.max_steps >= 1, 'max_steps', 'at least 1')
-        hyperparams.Require(
-            p, p.temperature > 0, 'temperature', "above 0; for the limit 0 use method='greedy'"
+        hyperparams.RequireRange(p, 'beam_size', 'num_hyps', 'max_steps', at_least=1)
+        hyperparams.RequireRange(
+            p, 'length_normalization', 'coverage_penalty', 'max_ratio', at_least=0
         )
-        hyperparams.Require(
-            p, p.top_k is None or p.top_k >= 1, 'top_k', 'at least 1, or None for all tokens'
+        hyperparams.RequireRange(
+            p, 'temperature', above=0, note="for the limit 0 use method='greedy'"
         )
-        hyperparams.Require(p, 0 < p.top_p <= 1, 'top_p', 'in (0, 1]')
+        hyperparams.RequireRange(p, 'top_k', at_least=1, note='None for all tokens')
+        hyperparams.RequireRange(p, 'top_p', above=0, at_most=1)
         if p.method == 'greedy':
             hyperparams.Require(
                 p, p.num_hyps == 1, 'num_hyps', '1 with method=greedy, which finds one hypothesis'

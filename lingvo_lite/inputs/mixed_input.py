@@ -39,8 +39,7 @@ class MixedInput(pipeline.BaseInput):
             raise hyperparams.Fail(
                 p, f'{len(p.inputs)} inputs and {len(p.weights)} weights; give one for each.'
             )
-        if not all(isinstance(w, (int, float)) and w > 0 for w in p.weights):
-            raise hyperparams.Fail(p, f'weights must be above 0, got {list(p.weights)}.', 'weights')
+        hyperparams.RequireRange(p, 'weights', above=0)
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

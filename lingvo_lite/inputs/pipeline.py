@@ -78,23 +78,15 @@ class BaseInput:
         """Raises ConfigError if values do not fit."""
         if p.tokens_per_batch is None and p.batch_size is None:
             raise hyperparams.Fail(p, 'set tokens_per_batch, batch_size, or both.')
-        for key in ('tokens_per_batch', 'batch_size', 'sort_window', 'num_batcher_threads'):
-            value = p.Get(key)
-            if value is not None and value < 1:
-                raise hyperparams.Fail(p, f'{key} must be at least 1, got {value}.', key)
-        if p.max_bad_records < 0:
-            raise hyperparams.Fail(
-                p, f'max_bad_records must be 0 or more, got {p.max_bad_records}.', 'max_bad_records'
-            )
+        hyperparams.RequireRange(
+            p, 'tokens_per_batch', 'batch_size', 'sort_window', 'num_batcher_threads', at_least=1
+        )
+        hyperparams.RequireRange(p, 'max_bad_records', at_least=0)
         bounds = p.bucket_upper_bound
-        if not all(isinstance(b, int) for b in bounds) or any(
-            b <= a for a, b in zip([0, *bounds], bounds)
-        ):
-            raise hyperparams.Fail(
-                p,
-                f'bucket_upper_bound must increase from 1 on, got {list(bounds)}.',
-                'bucket_upper_bound',
-            )
+        rise = all(isinstance(b, int) for b in bounds) and all(
+            a < b for a, b in zip([0, *bounds], bounds)
+        )
+        hyperparams.Require(p, rise, 'bucket_upper_bound', 'whole numbers that rise, from 1 on')
 
     def __init__(self, params: hyperparams.Params):
         self.params = params

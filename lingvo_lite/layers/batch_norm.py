@@ -32,8 +32,7 @@ class BatchNorm(base.BaseLayer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        if not 0 <= p.decay < 1:
-            raise hyperparams.Fail(p, f'decay={p.decay} is not in [0, 1).', 'decay')
+        hyperparams.RequireRange(p, 'decay', at_least=0, below=1)
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

@@ -52,9 +52,7 @@ class _Conv1D(_Conv):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
-        for key in ('input_dim', 'kernel_size', 'stride', 'dilation'):
-            if p.Get(key) < 1:
-                raise hyperparams.Fail(p, f'{key}={p.Get(key)} is not at least 1.', key)
+        hyperparams.RequireRange(p, 'input_dim', 'kernel_size', 'stride', 'dilation', at_least=1)
         if p.stride > 1 and p.dilation > 1:
             what = f'stride={p.stride} and dilation={p.dilation}: one of them must be 1.'
             raise hyperparams.Fail(p, what, 'stride')
@@ -181,9 +179,8 @@ class Conv2D(_Conv):
         super().Check(p)
         for key, count in (('filter_shape', 4), ('filter_stride', 2)):
             value = p.Get(key)
-            if len(value) != count or any(not isinstance(n, int) or n < 1 for n in value):
-                what = f'{key}={value!r} must be {count} whole numbers, each at least 1.'
-                raise hyperparams.Fail(p, what, key)
+            fits = len(value) == count and all(isinstance(n, int) and n >= 1 for n in value)
+            hyperparams.Require(p, fits, key, f'{count} whole numbers, each at least 1')
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

@@ -27,8 +27,7 @@ class Dropout(base.BaseLayer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        if not 0 <= p.rate < 1:
-            raise hyperparams.Fail(p, f'rate={p.rate} is not in [0, 1).', 'rate')
+        hyperparams.RequireRange(p, 'rate', at_least=0, below=1)
         if p.rate and not 0 < _DroppedLevels(p.rate) < _LEVELS:
             raise hyperparams.Fail(
                 p, f'rate={p.rate} is 0 or 1 when rounded to 1/{_LEVELS}. Use 0.0 for none.', 'rate'

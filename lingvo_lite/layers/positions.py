@@ -31,8 +31,7 @@ class Sinusoid(base.BaseLayer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        if p.model_dim % 2:
-            raise hyperparams.Fail(p, f'model_dim={p.model_dim} must be even.', 'model_dim')
+        hyperparams.Require(p, p.model_dim % 2 == 0, 'model_dim', 'even')
 
     def FProp(self, x: tf.Tensor, position: Optional[tf.Tensor] = None) -> tf.Tensor:
         """Adds the table.

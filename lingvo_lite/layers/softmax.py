@@ -41,9 +41,7 @@ class SoftmaxLoss(base.BaseLayer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        if not 0 <= p.label_smoothing < 1:
-            what = f'label_smoothing={p.label_smoothing} is not in [0, 1).'
-            raise hyperparams.Fail(p, what, 'label_smoothing')
+        hyperparams.RequireRange(p, 'label_smoothing', at_least=0, below=1)
 
     def __init__(self, params: hyperparams.Params, embedding: Optional[Embedding] = None):
         super().__init__(params)

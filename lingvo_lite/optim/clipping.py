@@ -31,6 +31,11 @@ def GlobalNorm(grads: Gradients) -> tf.Tensor:
     return tf.sqrt(2.0 * tf.add_n(halves))
 
 
+def Times(grads: Gradients, factor: tf.Tensor) -> dict[str, Optional[tf.Tensor]]:
+    """g * factor for every gradient g."""
+    return {path: None if g is None else g * factor for path, g in grads.items()}
+
+
 def ClipByGlobalNorm(
     grads: Gradients, max_norm: float, norm: Optional[tf.Tensor] = None
 ) -> tuple[dict[str, Optional[tf.Tensor]], tf.Tensor]:
@@ -58,7 +63,7 @@ def ClipByGlobalNorm(
         norm = GlobalNorm(grads)
     factor = max_norm / tf.maximum(norm, max_norm)
     factor = tf.where(tf.math.is_finite(norm), factor, 1.0)
-    return {path: None if g is None else g * factor for path, g in grads.items()}, norm
+    return Times(grads, factor), norm
 
 
 def ClipByValue(grads: Gradients, max_abs: float) -> dict[str, Optional[tf.Tensor]]:

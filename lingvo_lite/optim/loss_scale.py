@@ -1,17 +1,8 @@
-"""Loss scaling: keeps small float16 gradients from becoming 0.
+"""The scale of the loss, which keeps small float16 gradients from becoming 0.
 
-The loss is multiplied by a scale before gradients are taken, and the gradients are divided by it
-in float32. A scale that is too large makes some of them overflow; the step is skipped then and the
-scale goes down.
-
-This takes the place of keras.mixed_precision.LossScaleOptimizer and is not built on it, because
-that class (measured, Keras 3.15, TensorFlow 2.16):
-
-- looks at each replica's own gradients, so that one worker's overflow leaves the others waiting in
-  the next all-reduce for good; here the learner asks once, after the all-reduce, for all replicas;
-- goes over all gradients twice more, to divide and to check, and makes a step of 354 ms one of 374;
-- holds one optimizer, where a task may have several that share one backward pass, hence one scale;
-- has no floor, no ceiling and no log-max.
+The loss is multiplied by it before gradients are taken, and the gradients are divided by it in
+float32. A scale that is too large makes some of them overflow; the step is skipped then and the
+scale goes down. `loss_scale_optimizer` is who does all that; this is the number.
 """
 
 from __future__ import annotations
@@ -42,7 +33,7 @@ class LossScale:
         loss_scale = p.Instantiate()
         with strategy.scope():
             loss_scale.Build()
-        # in every step: gradients of loss * loss_scale.scale, divided by it in float32, then
+        # in every step, behind all that uses loss_scale.scale
         loss_scale.Update(finite)
 
     Attributes:
@@ -78,21 +69,17 @@ class LossScale:
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if the values do not fit each other."""
-        if not 0.0 < p.min_scale <= p.initial_scale <= p.max_scale < math.inf:
-            raise hyperparams.Fail(
-                p,
-                f'min_scale={p.min_scale}, initial_scale={p.initial_scale}, '
-                f'max_scale={p.max_scale} must be greater than 0, finite and in this order.',
-            )
-        if p.factor <= 1.0:
-            raise hyperparams.Fail(p, f'factor={p.factor} must be greater than 1.', key='factor')
-        if p.growth_steps < 1:
-            raise hyperparams.Fail(
-                p, f'growth_steps={p.growth_steps} must be at least 1.', key='growth_steps'
-            )
-        for key in ('beta1', 'beta2'):
-            if not 0.0 < p.Get(key) < 1.0:
-                raise hyperparams.Fail(p, f'{key}={p.Get(key)} must be in (0, 1).', key=key)
+        hyperparams.RequireRange(p, 'min_scale', above=0)
+        hyperparams.Require(p, p.max_scale < math.inf, 'max_scale', 'finite')
+        hyperparams.Require(
+            p,
+            p.min_scale <= p.initial_scale <= p.max_scale,
+            'initial_scale',
+            f'at least min_scale={p.min_scale} and at most max_scale={p.max_scale}',
+        )
+        hyperparams.RequireRange(p, 'factor', above=1)
+        hyperparams.RequireRange(p, 'growth_steps', at_least=1)
+        hyperparams.RequireRange(p, 'beta1', 'beta2', above=0, below=1)
 
     def __init__(self, params: hyperparams.Params):
         self.params = params

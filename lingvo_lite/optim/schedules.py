@@ -72,13 +72,13 @@ class Transformer(BaseSchedule):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        _CheckPositive(p, 'warmup_steps', 'model_dim')
-        if p.decay_end is not None and p.decay_end < p.warmup_steps:
-            raise hyperparams.Fail(
-                p,
-                f'decay_end={p.decay_end} lies before warmup_steps={p.warmup_steps}.',
-                key='decay_end',
-            )
+        hyperparams.RequireRange(p, 'warmup_steps', 'model_dim', above=0)
+        hyperparams.Require(
+            p,
+            p.decay_end is None or p.decay_end >= p.warmup_steps,
+            'decay_end',
+            f'at least warmup_steps={p.warmup_steps}',
+        )
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
         p = self.params
@@ -105,7 +105,7 @@ class SqrtDecay(BaseSchedule):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        _CheckPositive(p, 'warmup_steps')
+        hyperparams.RequireRange(p, 'warmup_steps', above=0)
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
         p = self.params
@@ -151,7 +151,7 @@ class Polynomial(Linear):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
-        _CheckPositive(p, 'power')
+        hyperparams.RequireRange(p, 'power', above=0)
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
         p = self.params
@@ -175,11 +175,9 @@ class Exponential(BaseSchedule):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         _CheckInterval(p)
-        for key in ('start', 'limit'):
-            if p.Get(key)[1] <= 0:
-                raise hyperparams.Fail(
-                    p, f'{key}={p.Get(key)}: an exponential needs values above 0.', key=key
-                )
+        hyperparams.RequireRange(
+            p, 'start[1]', 'limit[1]', above=0, note='an exponential never reaches 0'
+        )
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
         p = self.params
@@ -204,11 +202,13 @@ class ContinuousLearningRateSchedule(BaseSchedule):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        _CheckPositive(p, 'half_life_steps')
-        if not 0 <= p.min <= p.initial_value:
-            raise hyperparams.Fail(
-                p, f'min={p.min} must lie in 0..initial_value={p.initial_value}.', key='min'
-            )
+        hyperparams.RequireRange(p, 'half_life_steps', above=0)
+        hyperparams.Require(
+            p,
+            0 <= p.min <= p.initial_value,
+            'min',
+            f'at least 0 and at most initial_value={p.initial_value}',
+        )
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
         p = self.params
@@ -233,7 +233,7 @@ class Cosine(BaseSchedule):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        _CheckPositive(p, 'total_steps')
+        hyperparams.RequireRange(p, 'total_steps', above=0)
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
         p = self.params
@@ -262,13 +262,11 @@ class PiecewiseConstant(BaseSchedule):
                 key='values',
             )
         for key, types in (('boundaries', (int,)), ('values', (int, float))):
-            if not all(_IsNumber(item, types) for item in p.Get(key)):
-                kind = ' or '.join(t.__name__ for t in types)
-                raise hyperparams.Fail(p, f'{key} are {kind}, got {list(p.Get(key))}.', key=key)
-        if any(a >= b for a, b in zip(p.boundaries, p.boundaries[1:])):
-            raise hyperparams.Fail(
-                p, f'boundaries must rise, got {list(p.boundaries)}.', key='boundaries'
-            )
+            kind = ' or '.join(t.__name__ for t in types)
+            fits = all(_IsNumber(item, types) for item in p.Get(key))
+            hyperparams.Require(p, fits, key, f'a list of {kind}')
+        rise = all(a < b for a, b in zip(p.boundaries, p.boundaries[1:]))
+        hyperparams.Require(p, rise, 'boundaries', 'numbers that rise')
 
     def Value(self, updates: tf.Tensor) -> tf.Tensor:
         p = self.params
@@ -292,7 +290,7 @@ class WarmUp(BaseSchedule):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        _CheckPositive(p, 'warmup_steps')
+        hyperparams.RequireRange(p, 'warmup_steps', above=0)
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)
@@ -309,23 +307,13 @@ def _Fraction(updates: tf.Tensor, start: int, limit: int) -> tf.Tensor:
     return tf.cast(passed, tf.float32) / float(limit - start)
 
 
-def _CheckPositive(p: hyperparams.Params, *keys: str) -> None:
-    for key in keys:
-        if p.Get(key) <= 0:
-            raise hyperparams.Fail(p, f'{key}={p.Get(key)} must be greater than 0.', key=key)
-
-
 def _CheckInterval(p: hyperparams.Params) -> None:
     for key in ('start', 'limit'):
         point = p.Get(key)
-        if not (len(point) == 2 and _IsNumber(point[0], (int,)) and _IsNumber(point[1])):
-            raise hyperparams.Fail(
-                p, f'{key} is (updates, value), an int and a float; got {point}.', key=key
-            )
-    if p.limit[0] <= p.start[0]:
-        raise hyperparams.Fail(
-            p, f'limit={p.limit} must lie behind start={p.start}: n1 > n0.', key='limit'
-        )
+        fits = len(point) == 2 and _IsNumber(point[0], (int,)) and _IsNumber(point[1])
+        hyperparams.Require(p, fits, key, '(updates, value), an int and a float')
+    behind = p.limit[0] > p.start[0]
+    hyperparams.Require(p, behind, 'limit', f'behind start={p.start}: n1 > n0')
 
 
 def _IsNumber(value: Any, types: tuple[type, ...] = (int, float)) -> bool:

@@ -14,16 +14,20 @@ Then only terms that share a weight tensor can share a backward pass.
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams, step
 from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.optim import clipping
+from lingvo_lite.optim.loss_scale_optimizer import LossScaleOptimizer
 from lingvo_lite.training import accumulation, communication
 
 Pairs = dict[str, tuple[tf.Tensor, tf.Tensor]]
+ByPath = dict[str, Optional[tf.Tensor]]
 
 
 class Recorder(Protocol):
@@ -47,7 +51,8 @@ class Settings(NamedTuple):
     Attributes:
       step: int64 scalar.
       vn_std: float32 scalar; None for no variational noise.
-      scale: float32 scalar that the loss is multiplied with for the backward pass; None for 1.
+      scale: float32 scalar that the loss is multiplied with for the backward pass, for the
+        LossScaleOptimizer; None without one.
     """
 
     step: Any
@@ -79,6 +84,7 @@ class LossGradient:
       losses: {names of terms, () for all: {path: variable}}: which variables are trained on which
         terms. A variable stands under one of them.
       count: micro-batches in a step.
+      loss_scale_optimizer: scales the loss, and unscales the gradients; None if nothing does.
     """
 
     def __init__(
@@ -86,10 +92,12 @@ class LossGradient:
         task: Any,
         losses: Mapping[tuple[str, ...], Mapping[str, tf.Variable]],
         count: int,
+        loss_scale_optimizer: Optional[LossScaleOptimizer] = None,
     ):
         self._task = task
         self._losses = {names: dict(variables) for names, variables in losses.items()}
         self._count = count
+        self._loss_scale_optimizer = loss_scale_optimizer
         self._communication = task.params.train.communication
 
     def __call__(
@@ -147,7 +155,9 @@ class LossGradient:
             targets = []
             for _, names in parts:
                 target = self._Combine({k: (terms[k][0], weights[k]) for k in names})
-                targets.append(target if scale is None else target * scale)
+                if self._loss_scale_optimizer is not None:
+                    target = self._loss_scale_optimizer.scale_loss(target, scale)
+                targets.append(target)
         total.AddPairs(terms, weights, metrics)
         for (loss_terms, names), target in zip(parts, targets):
             variables = self._losses[loss_terms]
@@ -202,9 +212,21 @@ class LossGradient:
             values.append(mean * factors[name] if factors.get(name, 1.0) != 1.0 else mean)
         return values[0] if len(values) == 1 else tf.add_n(values)
 
+    def _Unscaled(
+        self, gradients: ByPath, weight: Optional[tf.Tensor], scale: Optional[tf.Tensor]
+    ) -> ByPath:
+        """The gradients over weight and scale; weight None is 1."""
+        if self._loss_scale_optimizer is not None:
+            return self._loss_scale_optimizer.unscale_gradients(gradients, scale, weight)
+        if weight is None:
+            return gradients
+        return clipping.Times(gradients, tf.math.divide_no_nan(1.0, weight))
+
     def _Reduce(self, total: _Total, scale: Optional[tf.Tensor]) -> Reduced:
         """Everything summed over replicas, in one all-reduce (in two, if one is of float16)."""
-        gradients = total.MeanGradients(scale, weighted=self._count > 1)
+        gradients = total.MeanGradients(
+            functools.partial(self._Unscaled, scale=scale), weighted=self._count > 1
+        )
         unused = sorted(path for path, gradient in gradients.items() if gradient is None)
         if unused:
             raise hyperparams.Fail(
@@ -244,7 +266,7 @@ class _Total:
         self.sums: dict[str, tf.Tensor] = {}
         self.weights: dict[str, tf.Tensor] = {}
         self.metrics: Pairs = {}
-        self.parts: dict[Any, dict[str, Optional[tf.Tensor]]] = {}
+        self.parts: dict[Any, ByPath] = {}
 
     def AddPairs(self, terms: Pairs, weights: dict[str, tf.Tensor], metrics: Pairs) -> None:
         for name, (value, _) in terms.items():
@@ -270,20 +292,21 @@ class _Total:
         return [g for sums in self.parts.values() for g in sums.values() if g is not None]
 
     def MeanGradients(
-        self, scale: Optional[tf.Tensor], weighted: bool
-    ) -> dict[str, Optional[tf.Tensor]]:
-        """{path: gradient over weight and scale}, the parts summed; sorted by path."""
-        means: dict[str, Optional[tf.Tensor]] = {}
+        self, over: Callable[[ByPath, Optional[tf.Tensor]], ByPath], weighted: bool
+    ) -> ByPath:
+        """{path: mean gradient}, the parts summed; sorted by path.
+
+        Args:
+          over: divides gradients by a weight, None for 1.
+          weighted: whether the gradients are sums.
+        """
+        means: ByPath = {}
         for (_, names), sums in self.parts.items():
-            factor = None if scale is None else 1.0 / scale
-            if weighted:
-                weight = self.weights[names[0]]
-                factor = tf.math.divide_no_nan(1.0 if factor is None else factor, weight)
-            for path, value in sums.items():
+            for path, value in over(sums, self.weights[names[0]] if weighted else None).items():
                 if value is None:
                     means.setdefault(path, None)
-                    continue
-                means[path] = _Plus(means.get(path), value if factor is None else value * factor)
+                else:
+                    means[path] = _Plus(means.get(path), value)
         return dict(sorted(means.items()))
 
 

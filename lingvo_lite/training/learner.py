@@ -8,7 +8,8 @@
 
 A step: sum and weight of each term of the loss on each replica -> weights summed over replicas ->
 loss scaled -> gradients -> float32, not scaled -> summed over replicas (`gradients`) ->
-regularizers -> finite? one answer for all -> clipping -> optimizers -> moving averages.
+regularizers -> finite? one answer for all -> clipping -> optimizers -> moving averages. Under
+mixed_float16 a `loss_scale_optimizer` scales, unscales, decides and updates.
 
 A step whose loss or gradients are not finite changes nothing but the counters and the loss scale.
 The decision is made between two strategy.run, so no replica can wait in a collective for another
@@ -20,13 +21,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
 from lingvo_lite.nested_map import NestedMap
-from lingvo_lite.optim import clipping, regularizers
+from lingvo_lite.optim import clipping, joint_update, regularizers
+from lingvo_lite.optim.loss_scale_optimizer import LossScaleOptimizer
 from lingvo_lite.training import ema, gradients, replica_function, step_result, variable_groups
 
 
@@ -46,7 +48,8 @@ class Learner:
       updates: int64 variable, updates applied. Schedules and optimizers follow it.
       skipped: int64 variable, step - updates of this run.
       skipped_in_a_row: int64 variable.
-      loss_scale: an optim.loss_scale.LossScale; None unless the task computes in float16.
+      loss_scale_optimizer: an optim.loss_scale_optimizer.LossScaleOptimizer around the optimizers
+        of the groups; None unless the task computes in float16.
 
     Raises:
       hyperparams.ConfigError: if `task.params.train` does not fit the task.
@@ -63,8 +66,7 @@ class Learner:
         self._regularized = _Regularized(train, task, paths)
         with strategy.scope():
             self.groups = variable_groups.MakeGroups(train, {p: trainable[p] for p in paths})
-            for group in self.groups:
-                group.optimizer.Build(group.variables)
+            self.loss_scale_optimizer = self._Build(train)
             self.step = _Counter('step')
             self.updates = _Counter('updates')
             self.skipped = _Counter('skipped')
@@ -76,17 +78,15 @@ class Learner:
                 name='trying',
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
-            self.loss_scale = None
-            if task.dtype == tf.float16:
-                self.loss_scale = train.loss_scale.Instantiate()
-                self.loss_scale.Build()
         self._ema = None
         if train.ema_decay:
             self._ema = ema.Ema(strategy, task.AllVariables(), train.ema_decay)
         # Statistics that the forward pass itself changes.
         self._statistics = [v for p, v in task.AllVariables().items() if p not in trainable]
         self._losses = _Losses(self.groups)
-        self.gradient = gradients.LossGradient(task, self._losses, train.accumulation)
+        self.gradient = gradients.LossGradient(
+            task, self._losses, train.accumulation, self.loss_scale_optimizer
+        )
         self._names: list[str] = []
         self._function = replica_function.ReplicaFunction(
             strategy, self._Step, 'TrainStep', jit_compile=train.jit_compile
@@ -155,7 +155,8 @@ class Learner:
             return True
         if numbers.finite or train.on_non_finite == 'skip':
             return False
-        adapts = self.loss_scale is not None and self.loss_scale.adapts
+        optimizer = self.loss_scale_optimizer
+        adapts = optimizer is not None and optimizer.loss_scale.adapts
         return not (adapts and math.isfinite(numbers.loss))
 
     @contextlib.contextmanager
@@ -177,8 +178,9 @@ class Learner:
                 state[f'{owner}/.slot/{slot}' if path else f'{owner}/{slot}'] = variable
         if self._ema:
             state.update({f'{path}/.ema': v for path, v in self._ema.Variables().items()})
-        if self.loss_scale:
-            state.update({f'.loss_scale/{n}': v for n, v in self.loss_scale.State().items()})
+        if self.loss_scale_optimizer:
+            scale = self.loss_scale_optimizer.loss_scale
+            state.update({f'.loss_scale/{n}': v for n, v in scale.State().items()})
         for name in ('step', 'updates', 'skipped', 'skipped_in_a_row'):
             state[f'.{name}'] = getattr(self, name)
         return state
@@ -197,8 +199,21 @@ class Learner:
         vn_std = None
         if train.vn_std:
             vn_std = tf.where(tf.cast(step, tf.int64) >= train.vn_start_step, train.vn_std, 0.0)
-        scale = tf.identity(self.loss_scale.scale) if self.loss_scale else None
+        scale = None
+        if self.loss_scale_optimizer:
+            scale = tf.identity(self.loss_scale_optimizer.dynamic_scale)
         return gradients.Settings(step, vn_std, scale)
+
+    def _Build(self, train: Any) -> Optional[LossScaleOptimizer]:
+        """Builds the optimizers; returns what is around them under mixed_float16."""
+        if self.task.dtype == tf.float16:
+            inner = [group.optimizer for group in self.groups]
+            optimizer = LossScaleOptimizer(inner, train.loss_scale.Instantiate())
+            optimizer.build([group.variables for group in self.groups])
+            return optimizer
+        for group in self.groups:
+            group.optimizer.Build(group.variables)
+        return None
 
     def _Step(self, batch: Any) -> tf.Tensor:
         """The step; `batch` is the per-replica value. Returns the numbers for StepResult."""
@@ -209,24 +224,31 @@ class Learner:
         found, numbers = self.strategy.run(self._Gradients, args=(batch, settings))
         numbers = {k: replica_function.FirstLocal(self.strategy, v) for k, v in numbers.items()}
         trying = self._trying.read_value()
-        finite = tf.math.is_finite(numbers['grad_norm']) & tf.math.is_finite(numbers['loss'])
 
-        def Apply() -> tf.Tensor:
-            self.strategy.run(self._Apply, args=(found, rates))
+        def UpdateAverages() -> None:
             if self._ema:
                 self._ema.Update(updates + 1)
-            return tf.constant(True)
 
-        def Skip() -> tf.Tensor:
+        def ResetStatistics() -> None:
             for variable, value in zip(self._statistics, statistics):
                 variable.assign(value)
-            return tf.constant(False)
 
-        tf.cond(finite & ~trying, Apply, Skip)
-        if self.loss_scale:
+        update: dict[str, Any] = {
+            'gradients': found,
+            'learning_rates': rates,
+            'checked': [numbers['grad_norm'], numbers['loss']],
+            'trying': trying,
+            'also': UpdateAverages,
+            'instead': ResetStatistics,
+        }
+        if self.loss_scale_optimizer:
+            largest = numbers.pop('max_gradient', None)
+            finite = self.loss_scale_optimizer.apply(**update, max_gradient=largest)
             numbers['loss_scale'] = settings.scale
-            self.loss_scale.Update(finite, numbers.pop('max_gradient', None), keep=trying)
-            numbers['overflows_at_floor'] = self.loss_scale.overflows_at_floor
+            numbers['overflows_at_floor'] = self.loss_scale_optimizer.loss_scale.overflows_at_floor
+        else:
+            optimizers = [group.optimizer for group in self.groups]
+            finite = joint_update.ApplyIfFinite(self.strategy, optimizers, **update)
         applied = tf.cast(finite, tf.int64)
         in_a_row = self.skipped_in_a_row.read_value()
         counters = {
@@ -265,7 +287,8 @@ class Learner:
                 numbers[f'{kind}.{name}.sum'] = value
                 numbers[f'{kind}.{name}.weight'] = weight
         found = reduced.gradients
-        if self.loss_scale and self.loss_scale.needs_max_gradient:
+        optimizer = self.loss_scale_optimizer
+        if optimizer and optimizer.loss_scale.needs_max_gradient:
             numbers['max_gradient'] = clipping.MaxAbs(found)
         penalties = []
         for regularizer, variables in self._regularized:
@@ -287,11 +310,6 @@ class Learner:
             found = {**found, **own}
         numbers['grad_norm'] = norm if len(squares) == 1 else tf.sqrt(tf.add_n(squares))
         return found, numbers
-
-    def _Apply(self, found: dict[str, tf.Tensor], rates: list[tf.Tensor]) -> None:
-        """On a replica: one update of every group."""
-        for group, rate in zip(self.groups, rates):
-            group.optimizer.Apply({path: found[path] for path in group.variables}, rate)
 
 
 def _Losses(
@@ -334,21 +352,19 @@ def _Counter(name: str) -> tf.Variable:
 def _CheckParams(params: Any, strategy: tf.distribute.Strategy) -> None:
     """Raises ConfigError for values of `task.train` that cannot be meant."""
     train = params.train
-    limits = {
-        'accumulation': (train.accumulation >= 1, 'at least 1'),
-        'ema_decay': (0 <= train.ema_decay < 1, 'in [0, 1)'),
-        'vn_std': (train.vn_std >= 0, 'at least 0'),
-        'clip_gradient_norm_to_value': (train.clip_gradient_norm_to_value >= 0, 'at least 0'),
-        'clip_gradient_value': (train.clip_gradient_value >= 0, 'at least 0'),
-        'l2_regularizer_weight': (train.l2_regularizer_weight >= 0, 'at least 0'),
-        'l1_regularizer_weight': (train.l1_regularizer_weight >= 0, 'at least 0'),
-        'communication.bytes_per_pack': (train.communication.bytes_per_pack >= 0, 'at least 0'),
-        'communication.timeout_seconds': (train.communication.timeout_seconds >= 0, 'at least 0'),
-    }
-    for key, (fits, wanted) in limits.items():
-        if not fits:
-            message = f'{key} must be {wanted}, got {train.Get(key)}.'
-            raise hyperparams.Fail(train, message, key=key)
+    hyperparams.RequireRange(train, 'accumulation', at_least=1)
+    hyperparams.RequireRange(train, 'ema_decay', at_least=0, below=1)
+    hyperparams.RequireRange(
+        train,
+        'vn_std',
+        'clip_gradient_norm_to_value',
+        'clip_gradient_value',
+        'l2_regularizer_weight',
+        'l1_regularizer_weight',
+        'communication.bytes_per_pack',
+        'communication.timeout_seconds',
+        at_least=0,
+    )
     if bool(train.vn_std) != params.vn.global_vn:
         raise hyperparams.Fail(
             params,

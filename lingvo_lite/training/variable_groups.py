@@ -108,8 +108,8 @@ def MakeGroups(train: Any, variables: dict[str, tf.Variable]) -> list[Group]:
             raise hyperparams.Fail(p, f'{missing[0][0]} must be set.')
         if any(group.name == p.name for group in groups):
             raise hyperparams.Fail(train, f'two learners have the name {p.name!r}.', key='learners')
-        if not re.fullmatch(r'[a-z_][a-z0-9_]*', p.name):
-            raise hyperparams.Fail(p, f'name must be an identifier, got {p.name!r}.', key='name')
+        fits = re.fullmatch(r'[a-z_][a-z0-9_]*', p.name) is not None
+        hyperparams.Require(p, fits, 'name', 'an identifier')
         paths = Matching(p, 'variable_filter', list(variables))
         for path in paths:
             members[path].append(p.name)

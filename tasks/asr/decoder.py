@@ -57,9 +57,7 @@ class AsrDecoder(layers.BaseLayer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        if p.rnn_layers < 1:
-            what = f'rnn_layers={p.rnn_layers} is not at least 1.'
-            raise hyperparams.Fail(p, what, 'rnn_layers')
+        hyperparams.RequireRange(p, 'rnn_layers', at_least=1)
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

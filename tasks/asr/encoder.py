@@ -73,9 +73,8 @@ class AsrEncoder(layers.BaseLayer):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         shape = p.input_shape
-        if len(shape) != 4 or list(shape[:2]) != [None, None] or not all(shape[2:]):
-            what = f'input_shape={shape} must be [None, None, frequency, channels].'
-            raise hyperparams.Fail(p, what, 'input_shape')
+        fits = len(shape) == 4 and list(shape[:2]) == [None, None] and all(shape[2:])
+        hyperparams.Require(p, fits, 'input_shape', '[None, None, frequency, channels]')
         if len(p.conv_filter_shapes) != len(p.conv_filter_strides):
             raise hyperparams.Fail(
                 p,
@@ -92,9 +91,7 @@ class AsrEncoder(layers.BaseLayer):
                     'conv_filter_shapes',
                 )
             channels = leaving
-        if p.num_lstm_layers < 1:
-            what = f'num_lstm_layers={p.num_lstm_layers} is not at least 1.'
-            raise hyperparams.Fail(p, what, 'num_lstm_layers')
+        hyperparams.RequireRange(p, 'num_lstm_layers', at_least=1)
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

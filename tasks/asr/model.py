@@ -43,9 +43,9 @@ class AsrModel(recognizer.Recognizer):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
-        if not 0 <= p.ctc_weight < 1:
-            what = f'ctc_weight={p.ctc_weight} must be in [0, 1); for CTC alone use CtcModel.'
-            raise hyperparams.Fail(p, what, 'ctc_weight')
+        hyperparams.RequireRange(
+            p, 'ctc_weight', at_least=0, below=1, note='for CTC alone use CtcModel'
+        )
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

@@ -93,7 +93,7 @@ def test_a_class_is_found_whose_module_nothing_has_imported():
         'print(literals.FindClass("lingvo_lite.optim.novograd.NovoGrad"))\n'
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert done.stdout == "<class 'lingvo_lite.optim.novograd.NovoGrad'>\n", done.stderr
+    assert done.stdout == "<class 'lingvo_lite.optim.optimizers.novograd.NovoGrad'>\n", done.stderr
 
 
 def test_nothing_heavy_is_imported_with_lingvo_lite():

@@ -45,7 +45,7 @@ CASES = {
     "reveal_type(p.FromText('').SetLabel('x').Delete('name').Instantiate())": f'"{LINEAR}"',
     'reveal_type(Mine.Params().Instantiate())': r'"[a-z_.]*\.?Mine"',
     'reveal_type(layers.RNN.Params().Instantiate())': r'"lingvo_lite\.layers\.recurrent\.rnn\.RNN"',
-    'reveal_type(optim.Adam.Params().Instantiate())': r'"lingvo_lite\.optim\.\w+\.Adam"',
+    'reveal_type(optim.Adam.Params().Instantiate())': r'"lingvo_lite\.optim\.[\w.]+\.Adam"',
     'reveal_type(inputs.ByteTokenizer.Params().Instantiate())': r'"[\w.]+\.ByteTokenizer"',
     'reveal_type(decoding.Search.Params().Instantiate())': r'"[\w.]+\.search\.Search"',
     "reveal_type(layer.CreateChild('x', p))": f'"{LINEAR}"',

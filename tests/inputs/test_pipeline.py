@@ -227,10 +227,10 @@ def test_what_is_too_long_is_said(caplog):
     'values, text',
     [
         (dict(tokens_per_batch=None), 'set tokens_per_batch, batch_size, or both'),
-        (dict(tokens_per_batch=0), 'tokens_per_batch must be at least 1, got 0'),
-        (dict(num_batcher_threads=0), 'num_batcher_threads must be at least 1'),
-        (dict(max_bad_records=-1), 'max_bad_records must be 0 or more'),
-        (dict(bucket_upper_bound=[8, 4]), r'must increase from 1 on, got \[8, 4\]'),
+        (dict(tokens_per_batch=0), 'tokens_per_batch=0 must be at least 1'),
+        (dict(num_batcher_threads=0), 'num_batcher_threads=0 must be at least 1'),
+        (dict(max_bad_records=-1), 'max_bad_records=-1 must be at least 0'),
+        (dict(bucket_upper_bound=[8, 4]), r'\[8, 4\] must be whole numbers that rise, from 1 on'),
     ],
 )
 def test_params_that_do_not_fit(values, text):

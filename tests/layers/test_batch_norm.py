@@ -92,7 +92,7 @@ def test_it_is_not_regularized_and_its_statistics_are_not_trained():
 
 
 def test_decay_is_below_1():
-    with pytest.raises(hyperparams.ConfigError, match='decay=1.0 is not in'):
+    with pytest.raises(hyperparams.ConfigError, match='decay=1.0 must be at least 0 and below 1'):
         _Layer(decay=1.0)
 
 

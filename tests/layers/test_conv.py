@@ -90,7 +90,7 @@ def test_infinite_values_at_padding_do_not_leak(inference_step):
     'settings, message',
     [
         ({'stride': 2, 'dilation': 2}, 'stride=2 and dilation=2: one of them must be 1'),
-        ({'kernel_size': 0}, 'kernel_size=0 is not at least 1'),
+        ({'kernel_size': 0}, 'kernel_size=0 must be at least 1'),
     ],
 )
 def test_settings_that_cannot_be(settings, message):

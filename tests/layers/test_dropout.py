@@ -89,5 +89,5 @@ def test_type_is_kept(training_step, dtype):
 
 @pytest.mark.parametrize('rate', [-0.1, 1.0, 1.5, 0.0001, 0.9999])
 def test_rates_that_cannot_be(rate):
-    with pytest.raises(hyperparams.ConfigError, match=f'rate={rate} is'):
+    with pytest.raises(hyperparams.ConfigError, match=f'rate={rate} (must be|is 0 or 1)'):
         _Layer(rate)

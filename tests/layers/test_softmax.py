@@ -178,7 +178,7 @@ def test_an_embedding_of_another_size_cannot_be_shared():
 
 @pytest.mark.parametrize('smoothing', [-0.1, 1.0])
 def test_a_smoothing_that_cannot_be(smoothing):
-    with pytest.raises(hyperparams.ConfigError, match='is not in'):
+    with pytest.raises(hyperparams.ConfigError, match='at least 0 and below 1'):
         _Layer(label_smoothing=smoothing)
 
 

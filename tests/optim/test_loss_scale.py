@@ -225,12 +225,13 @@ def test_replicas_share_one_scale(two_replicas, method):
 @pytest.mark.parametrize(
     'values, message',
     [
-        (dict(initial_scale=0.5), 'in this order'),
-        (dict(min_scale=0.0), 'greater than 0, finite'),
-        (dict(max_scale=float('inf')), 'finite'),
-        (dict(factor=1.0), 'factor=1.0 must be greater than 1'),
+        (dict(initial_scale=0.5), 'initial_scale=0.5 must be at least min_scale=1.0 and at most'),
+        (dict(min_scale=0.0), 'min_scale=0.0 must be above 0'),
+        (dict(max_scale=float('inf')), 'max_scale=inf must be finite'),
+        (dict(max_scale=2.0**14), 'and at most max_scale=16384.0'),
+        (dict(factor=1.0), 'factor=1.0 must be above 1'),
         (dict(growth_steps=0), 'growth_steps=0 must be at least 1'),
-        (dict(beta1=1.0), r'beta1=1.0 must be in \(0, 1\)'),
+        (dict(beta1=1.0), 'beta1=1.0 must be above 0 and below 1'),
     ],
 )
 def test_what_does_not_fit_is_refused(values, message):

@@ -134,19 +134,35 @@ def test_the_transformer_peak_is_at_warmup_steps():
 @pytest.mark.parametrize(
     'cls, values, message',
     [
-        (schedules.Transformer, dict(warmup_steps=0), r'warmup_steps=0 must be greater than 0'),
-        (schedules.Transformer, dict(warmup_steps=9, decay_end=8), r'decay_end=8 lies before'),
-        (schedules.Linear, dict(limit=(0, 1.0)), r'limit=\(0, 1.0\) must lie behind'),
-        (schedules.Linear, dict(limit=(1.5, 1.0)), r'limit is \(updates, value\)'),
-        (schedules.Linear, dict(limit=(3, 1.0, 2)), r'limit is \(updates, value\)'),
-        (schedules.Polynomial, dict(limit=(3, 0.0), power=0.0), r'power=0.0 must be greater'),
-        (schedules.Exponential, dict(limit=(3, 0.0)), r'needs values above 0'),
-        (schedules.ContinuousLearningRateSchedule, dict(min=2.0), r'min=2.0 must lie in 0..'),
-        (schedules.Cosine, dict(total_steps=-1), r'total_steps=-1 must be greater than 0'),
+        (schedules.Transformer, dict(warmup_steps=0), r'warmup_steps=0 must be above 0'),
+        (
+            schedules.Transformer,
+            dict(warmup_steps=9, decay_end=8),
+            r'decay_end=8 must be at least warmup_steps=9',
+        ),
+        (schedules.Linear, dict(limit=(0, 1.0)), r'limit=\(0, 1.0\) must be behind'),
+        (schedules.Linear, dict(limit=(1.5, 1.0)), r'limit=.* must be \(updates, value\)'),
+        (schedules.Linear, dict(limit=(3, 1.0, 2)), r'limit=.* must be \(updates, value\)'),
+        (schedules.Polynomial, dict(limit=(3, 0.0), power=0.0), r'power=0.0 must be above'),
+        (schedules.Exponential, dict(limit=(3, 0.0)), r'limit\[1\]=0.0 must be above 0'),
+        (
+            schedules.ContinuousLearningRateSchedule,
+            dict(min=2.0),
+            r'min=2.0 must be at least 0 and at most',
+        ),
+        (schedules.Cosine, dict(total_steps=-1), r'total_steps=-1 must be above 0'),
         (schedules.PiecewiseConstant, dict(boundaries=[1], values=[1.0]), r'need 2 values, got 1'),
-        (schedules.PiecewiseConstant, dict(boundaries=[2, 2], values=[1.0] * 3), r'must rise'),
-        (schedules.PiecewiseConstant, dict(boundaries=[0.5], values=[1.0] * 2), r'boundaries are'),
-        (schedules.WarmUp, dict(warmup_steps=0), r'warmup_steps=0 must be greater than 0'),
+        (
+            schedules.PiecewiseConstant,
+            dict(boundaries=[2, 2], values=[1.0] * 3),
+            r'must be numbers that rise',
+        ),
+        (
+            schedules.PiecewiseConstant,
+            dict(boundaries=[0.5], values=[1.0] * 2),
+            r'boundaries=\[0.5\] must be a list of int',
+        ),
+        (schedules.WarmUp, dict(warmup_steps=0), r'warmup_steps=0 must be above 0'),
     ],
 )
 def test_what_does_not_fit_is_refused(cls, values, message):

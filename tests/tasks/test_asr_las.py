@@ -171,7 +171,7 @@ class TestEncoder:
             ),
             ({'conv_filter_strides': [(2, 2)]}, '2 conv_filter_shapes need as many'),
             ({'input_shape': [80, 1]}, r'must be \[None, None, frequency, channels\]'),
-            ({'num_lstm_layers': 0}, 'num_lstm_layers=0 is not at least 1'),
+            ({'num_lstm_layers': 0}, 'num_lstm_layers=0 must be at least 1'),
         ],
     )
     def test_sizes_that_do_not_fit(self, settings, message):
@@ -315,7 +315,9 @@ class TestJointLoss:
 
     @pytest.mark.parametrize('weight', [-0.1, 1.0])
     def test_a_share_is_less_than_all(self, weight):
-        with pytest.raises(hyperparams.ConfigError, match=r'ctc_weight=.* must be in \[0, 1\)'):
+        with pytest.raises(
+            hyperparams.ConfigError, match='ctc_weight=.* must be at least 0 and below 1'
+        ):
             _Small(ctc_weight=weight).Instantiate()
 
 

@@ -1,10 +1,13 @@
 """The choice of precision, and what it computes."""
 
+import collections
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from lingvo_lite import hyperparams
+from lingvo_lite.optim import loss_scale_optimizer
 from lingvo_lite.training import precision
 
 
@@ -97,6 +100,29 @@ def test_lower_precision_is_close_to_float32(tiny, dtype):
         difference = narrow.task.AllVariables()[path].numpy() - variable.numpy()
         assert np.linalg.norm(difference) < 0.05 * np.linalg.norm(moved), path
     assert ('loss_scale' in narrow.TrainStep([tiny.Batch()]).Read()) == (dtype == tf.float16)
+
+
+def test_mixed_float16_trains_by_a_loss_scale_optimizer(tiny, monkeypatch):
+    called = collections.Counter()
+    for name in ('scale_loss', 'unscale_gradients', 'apply'):
+        method = getattr(loss_scale_optimizer.LossScaleOptimizer, name)
+
+        def Counted(self, *args, method=method, name=name, **kwargs):
+            called[name] += 1
+            return method(self, *args, **kwargs)
+
+        monkeypatch.setattr(loss_scale_optimizer.LossScaleOptimizer, name, Counted)
+    p = tiny.Params(**{'train.accumulation': 2, 'train.loss_scale.initial_scale': 64.0})
+    for dtype in (tf.float32, tf.bfloat16, tf.float16):
+        learner = tiny.Learner(p.Copy().Set(fprop_dtype=dtype))
+        assert learner.TrainStep([tiny.Batch()]).Read().finite
+        if dtype != tf.float16:
+            assert learner.loss_scale_optimizer is None and not called
+    optimizer = learner.loss_scale_optimizer
+    assert optimizer.inner_optimizers == [group.optimizer for group in learner.groups]
+    assert optimizer.dynamic_scale is learner.State()['.loss_scale/scale']
+    # A backward pass for each micro-batch and each weight of a term; one update.
+    assert called['apply'] == 1 and called['scale_loss'] == 2 * called['unscale_gradients'] > 0
 
 
 def test_logmax_is_told_the_largest_gradient(tiny):

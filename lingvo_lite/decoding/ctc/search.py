@@ -55,12 +55,9 @@ class CtcSearch:
     def Check(cls, params: hyperparams.Params) -> None:
         """Raises ConfigError where a value is out of its range or values do not fit together."""
         p = params
-        hyperparams.Require(p, p.beam_size >= 1, 'beam_size', 'at least 1')
-        hyperparams.Require(p, p.num_hyps >= 1, 'num_hyps', 'at least 1')
-        hyperparams.Require(
-            p, p.tokens_per_frame >= 0, 'tokens_per_frame', 'at least 1, or 0 for all'
-        )
-        hyperparams.Require(p, p.blank_id >= 0, 'blank_id', 'at least 0')
+        hyperparams.RequireRange(p, 'beam_size', 'num_hyps', at_least=1)
+        hyperparams.RequireRange(p, 'tokens_per_frame', at_least=0, note='0 for all')
+        hyperparams.RequireRange(p, 'blank_id', at_least=0)
         if p.method == 'greedy':
             hyperparams.Require(
                 p, p.num_hyps == 1, 'num_hyps', '1 with method=greedy, which finds one hypothesis'

@@ -63,9 +63,7 @@ class LmFusion:
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if a weight is negative."""
-        for key in ('lm_weight', 'word_bonus'):
-            if p.Get(key) < 0:
-                raise hyperparams.Fail(p, f'{key}={p.Get(key)} must be at least 0.', key)
+        hyperparams.RequireRange(p, 'lm_weight', 'word_bonus', at_least=0)
 
     def __init__(
         self,

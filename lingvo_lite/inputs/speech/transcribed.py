@@ -100,20 +100,13 @@ class SpeechInput(waveform_input.WaveformInput):
         """Raises ConfigError if values do not fit."""
         super().Check(p)
         cls._CheckFiles(p)
-        for key, least in (('source_max_length', 1), ('target_max_length', 2)):
-            if p.Get(key) is not None and p.Get(key) < least:
-                raise hyperparams.Fail(p, f'{key} must be at least {least}, got {p.Get(key)}.', key)
-        if not p.speeds or not all(0.1 <= speed <= 10 for speed in p.speeds):
-            raise hyperparams.Fail(
-                p, f'speeds must be numbers from 0.1 to 10, got {list(p.speeds)}.', 'speeds'
-            )
+        hyperparams.RequireRange(p, 'source_max_length', at_least=1)
+        hyperparams.RequireRange(p, 'target_max_length', at_least=2, note='a token and </s>')
+        hyperparams.Require(p, bool(p.speeds), 'speeds', 'one number or more, such as [1.0]')
+        hyperparams.RequireRange(p, 'speeds', at_least=0.1, at_most=10)
         noise = p.noise_decibels
-        if len(noise) not in (0, 2) or (noise and noise[0] > noise[1]):
-            raise hyperparams.Fail(
-                p,
-                f'noise_decibels must be [] or [lowest, highest], got {list(noise)}.',
-                'noise_decibels',
-            )
+        fits = not noise or (len(noise) == 2 and noise[0] <= noise[1])
+        hyperparams.Require(p, fits, 'noise_decibels', '[] or [lowest, highest]')
 
     @classmethod
     def _CheckFiles(cls, p: hyperparams.Params) -> None:

@@ -50,12 +50,8 @@ class WaveformInput(pipeline.BaseInput):
     def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
-        if p.sample_rate < FRAMES_A_SECOND or p.sample_rate % FRAMES_A_SECOND:
-            raise hyperparams.Fail(
-                p,
-                f'sample_rate must be a multiple of {FRAMES_A_SECOND} hertz, got {p.sample_rate}.',
-                'sample_rate',
-            )
+        whole = p.sample_rate >= FRAMES_A_SECOND and p.sample_rate % FRAMES_A_SECOND == 0
+        hyperparams.Require(p, whole, 'sample_rate', f'a multiple of {FRAMES_A_SECOND} hertz')
 
     def __init__(self, params: hyperparams.Params, held: utterances.Utterances):
         """Counts the utterances without audio as bad records.

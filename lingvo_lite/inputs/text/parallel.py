@@ -62,11 +62,8 @@ class _TextInput(pipeline.BaseInput):
     def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if values do not fit."""
         super().Check(p)
-        for key in ('source_max_length', 'target_max_length'):
-            if key in p and p.Get(key) is not None and p.Get(key) < 2:
-                raise hyperparams.Fail(
-                    p, f'{key} must be at least 2 (a token and </s>), got {p.Get(key)}.', key
-                )
+        keys = [key for key in ('source_max_length', 'target_max_length') if key in p]
+        hyperparams.RequireRange(p, *keys, at_least=2, note='a token and </s>')
 
     def __init__(self, params: hyperparams.Params, texts: source.Source):
         super().__init__(params)

@@ -118,9 +118,17 @@ def ForTrainer(
       hyperparams.ConfigError: if something does not fit, or the run is one with other params.
     """
     params = ForDataset(cls, 'Train', source)
-    _CheckAtLeast(params.task.train, 1, 'max_steps', 'save_interval_steps')
-    _CheckAtLeast(params.task.train, 1, 'summary_interval_steps', 'save_max_to_keep')
-    _CheckAtLeast(params.task.train, 0, 'max_epochs', 'max_skipped_in_a_row', 'early_stop_window')
+    hyperparams.RequireRange(
+        params.task.train,
+        'max_steps',
+        'save_interval_steps',
+        'summary_interval_steps',
+        'save_max_to_keep',
+        at_least=1,
+    )
+    hyperparams.RequireRange(
+        params.task.train, 'max_epochs', 'max_skipped_in_a_row', 'early_stop_window', at_least=0
+    )
     inputs = {}
     for name in datasets:
         known = _KnownName(cls, name)
@@ -234,14 +242,6 @@ def _Change(params: Any, cls: type, dataset: str, source: Source) -> None:
                 continue
             setting = rest
         overrides.Apply(params, [setting], first=number)
-
-
-def _CheckAtLeast(params: Any, least: int, *keys: str) -> None:
-    for key in keys:
-        if params.Get(key) < least:
-            raise hyperparams.Fail(
-                params, f'{key} must be at least {least}, got {params.Get(key)}.', key
-            )
 
 
 def _InputOf(cls: type, dataset: str, source: Source) -> Any:

@@ -273,9 +273,7 @@ class LocationSensitiveAttention(AdditiveAttention):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
-        if p.location_kernel_size % 2 == 0:
-            what = f'location_kernel_size={p.location_kernel_size} must be odd.'
-            raise hyperparams.Fail(p, what, 'location_kernel_size')
+        hyperparams.Require(p, p.location_kernel_size % 2 == 1, 'location_kernel_size', 'odd')
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

@@ -39,9 +39,7 @@ class _RNNCell(base.BaseLayer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        if not 0 <= p.zoneout_prob < 1:
-            what = f'zoneout_prob={p.zoneout_prob} is not in [0, 1).'
-            raise hyperparams.Fail(p, what, 'zoneout_prob')
+        hyperparams.RequireRange(p, 'zoneout_prob', at_least=0, below=1)
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

@@ -34,9 +34,8 @@ class ConvLSTM(base.BaseLayer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        if p.kernel_size < 1 or p.kernel_size % 2 == 0:
-            what = f'kernel_size={p.kernel_size} must be odd: a frequency and its neighbours.'
-            raise hyperparams.Fail(p, what, 'kernel_size')
+        odd = p.kernel_size >= 1 and p.kernel_size % 2 == 1
+        hyperparams.Require(p, odd, 'kernel_size', 'odd: a frequency and its neighbours')
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

@@ -62,12 +62,10 @@ class _Frontend(base.BaseLayer):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
-        for key in ('sample_rate', 'frame_size_ms', 'frame_step_ms', 'log_floor'):
-            if p.Get(key) <= 0:
-                raise hyperparams.Fail(p, f'{key}={p.Get(key)} must be above 0.', key)
-        for key in ('stack_size', 'frame_stride'):
-            if p.Get(key) < 1:
-                raise hyperparams.Fail(p, f'{key}={p.Get(key)} is not at least 1.', key)
+        hyperparams.RequireRange(
+            p, 'sample_rate', 'frame_size_ms', 'frame_step_ms', 'log_floor', above=0
+        )
+        hyperparams.RequireRange(p, 'stack_size', 'frame_stride', at_least=1)
         if samples(p.sample_rate, p.frame_step_ms) < 1:
             what = f'frame_step_ms={p.frame_step_ms} is no sample at {p.sample_rate} Hz.'
             raise hyperparams.Fail(p, what, 'frame_step_ms')
@@ -75,9 +73,12 @@ class _Frontend(base.BaseLayer):
         if size < 1 or _FftSize(p) < size:
             what = f'fft_size={p.fft_size} must hold a window, which has {size} samples.'
             raise hyperparams.Fail(p, what, 'fft_size')
-        if p.stack_size < p.frame_stride:
-            what = f'frame_stride={p.frame_stride} is above stack_size={p.stack_size}: frames drop.'
-            raise hyperparams.Fail(p, what, 'frame_stride')
+        hyperparams.Require(
+            p,
+            p.frame_stride <= p.stack_size,
+            'frame_stride',
+            f'at most stack_size={p.stack_size} (frames would drop)',
+        )
         for key in ('per_bin_mean', 'per_bin_stddev'):
             wanted = cls._NumFeatures(p) if p.normalization == 'global' else 0
             if len(p.Get(key)) != wanted:
@@ -86,8 +87,7 @@ class _Frontend(base.BaseLayer):
                     f'takes {wanted}.'
                 )
                 raise hyperparams.Fail(p, what, key)
-        if any(value <= 0 for value in p.per_bin_stddev):
-            raise hyperparams.Fail(p, 'per_bin_stddev must be above 0.', 'per_bin_stddev')
+        hyperparams.RequireRange(p, 'per_bin_stddev', above=0)
 
     @property
     def output_dim(self) -> int:
@@ -166,9 +166,9 @@ class SpectrogramFrontend(_Frontend):
     def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
         most = _FftSize(p) // 2 + 1
-        if not 1 <= p.num_bins <= most:
-            what = f'num_bins={p.num_bins} is not in 1 .. fft_size / 2 + 1 = {most}.'
-            raise hyperparams.Fail(p, what, 'num_bins')
+        hyperparams.RequireRange(
+            p, 'num_bins', at_least=1, at_most=most, note='that is fft_size / 2 + 1'
+        )
 
     @classmethod
     def _NumFeatures(cls, p: hyperparams.Params) -> int:
@@ -199,23 +199,17 @@ class MelAsrFrontend(_Frontend):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
-        if p.num_bins < 1:
-            raise hyperparams.Fail(p, f'num_bins={p.num_bins} is not at least 1.', 'num_bins')
+        hyperparams.RequireRange(p, 'num_bins', at_least=1)
         half = p.sample_rate / 2
-        if p.upper_edge_hertz > half:
-            raise hyperparams.Fail(
-                p,
-                f'upper_edge_hertz={p.upper_edge_hertz} is above half of sample_rate='
-                f'{p.sample_rate}. Set at most {half}.',
-                'upper_edge_hertz',
-            )
-        if not 0 <= p.lower_edge_hertz < p.upper_edge_hertz:
-            raise hyperparams.Fail(
-                p,
-                f'lower_edge_hertz={p.lower_edge_hertz} is not in [0, upper_edge_hertz='
-                f'{p.upper_edge_hertz}).',
-                'lower_edge_hertz',
-            )
+        hyperparams.RequireRange(
+            p, 'upper_edge_hertz', at_most=half, note=f'half of sample_rate={p.sample_rate}'
+        )
+        hyperparams.Require(
+            p,
+            0 <= p.lower_edge_hertz < p.upper_edge_hertz,
+            'lower_edge_hertz',
+            f'at least 0 and below upper_edge_hertz={p.upper_edge_hertz}',
+        )
         empty = np.flatnonzero(_MelMatrix(p).sum(axis=0) == 0)
         if empty.size:
             raise hyperparams.Fail(
@@ -251,9 +245,12 @@ class MfccFrontend(MelAsrFrontend):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         super().Check(p)
-        if not 1 <= p.num_cepstra <= p.num_bins:
-            what = f'num_cepstra={p.num_cepstra} is not in 1 .. num_bins={p.num_bins}.'
-            raise hyperparams.Fail(p, what, 'num_cepstra')
+        hyperparams.Require(
+            p,
+            1 <= p.num_cepstra <= p.num_bins,
+            'num_cepstra',
+            f'at least 1 and at most num_bins={p.num_bins}',
+        )
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

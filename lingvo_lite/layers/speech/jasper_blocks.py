@@ -137,12 +137,11 @@ class DenseBlock(base.BaseLayer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        if p.num_repeats < 1:
-            what = f'num_repeats={p.num_repeats} is not at least 1.'
-            raise hyperparams.Fail(p, what, 'num_repeats')
-        if p.residual != 'none' and p.stride > 1:
-            what = f'stride={p.stride}: a block with residual={p.residual!r} has stride 1.'
-            raise hyperparams.Fail(p, what, 'stride')
+        hyperparams.RequireRange(p, 'num_repeats', at_least=1)
+        if p.residual != 'none':
+            hyperparams.RequireRange(
+                p, 'stride', at_most=1, note=f'in a block with residual={p.residual!r}'
+            )
 
     def __init__(self, params: hyperparams.Params):
         super().__init__(params)

@@ -50,19 +50,17 @@ class SpectrumAugmenter(base.BaseLayer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        for key in (
+        hyperparams.RequireRange(
+            p,
             'freq_mask_count',
             'freq_mask_max_bins',
             'time_mask_count',
             'time_mask_max_frames',
             'time_masks_per_frame',
             'time_warp_max_frames',
-        ):
-            if p.Get(key) < 0:
-                raise hyperparams.Fail(p, f'{key}={p.Get(key)} is below 0.', key)
-        if not 0 < p.time_mask_max_ratio <= 1:
-            what = f'time_mask_max_ratio={p.time_mask_max_ratio} is not in (0, 1].'
-            raise hyperparams.Fail(p, what, 'time_mask_max_ratio')
+            at_least=0,
+        )
+        hyperparams.RequireRange(p, 'time_mask_max_ratio', above=0, at_most=1)
 
     def FProp(self, x: tf.Tensor, paddings: tf.Tensor) -> tf.Tensor:
         """paddings: [batch, time]."""

@@ -129,10 +129,8 @@ def _ByToken(
 def _CheckRules(p: hyperparams.Params) -> None:
     rules, may_miss = 'init_from_rules', 'init_from_missing_ok'
     for i, rule in enumerate(p.init_from_rules):
-        if not isinstance(rule, (list, tuple)) or len(rule) != 2:
-            raise hyperparams.Fail(
-                p, f'{rules}[{i}] must be a pair (regex, name), got {rule!r}.', rules
-            )
+        pair = isinstance(rule, (list, tuple)) and len(rule) == 2
+        hyperparams.Require(p, pair, f'{rules}[{i}]', 'a pair (regex, name)')
         pattern = _CheckRegex(p, f'{rules}[{i}]', rules, rule[0])
         try:
             pattern.sub(rule[1], '')  # reads the replacement even where nothing matches

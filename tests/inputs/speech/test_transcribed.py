@@ -305,13 +305,16 @@ def test_a_damaged_record_is_named(data_folder):
     [
         ({'manifest': ''}, 'set either file_pattern or manifest'),
         ({'file_pattern': 'x'}, 'set either file_pattern or manifest'),
-        ({'sample_rate': 16050}, 'sample_rate must be a multiple of 100 hertz, got 16050'),
-        ({'speeds': []}, r'speeds must be numbers from 0.1 to 10, got \[\]'),
-        ({'speeds': [1.0, 0.0]}, 'speeds must be numbers'),
-        ({'noise_decibels': [10.0]}, r'noise_decibels must be \[\] or \[lowest, highest\]'),
-        ({'noise_decibels': [20.0, 10.0]}, 'noise_decibels must be'),
-        ({'source_max_length': 0}, 'source_max_length must be at least 1'),
-        ({'target_max_length': 1}, 'target_max_length must be at least 2'),
+        ({'sample_rate': 16050}, 'sample_rate=16050 must be a multiple of 100 hertz'),
+        ({'speeds': []}, r'speeds=\[\] must be one number or more'),
+        ({'speeds': [1.0, 0.0]}, r'speeds\[1\]=0.0 must be at least 0.1 and at most 10'),
+        (
+            {'noise_decibels': [10.0]},
+            r'=\[10.0\] must be \[\] or \[lowest, highest\]',
+        ),
+        ({'noise_decibels': [20.0, 10.0]}, 'noise_decibels=.* must be'),
+        ({'source_max_length': 0}, 'source_max_length=0 must be at least 1'),
+        ({'target_max_length': 1}, 'target_max_length=1 must be at least 2'),
     ],
 )
 def test_params_that_do_not_fit(values, error):

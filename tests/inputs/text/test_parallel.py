@@ -293,8 +293,8 @@ def test_missing_files_and_who_makes_them(data_folder):
         (dict(target_file=''), 'set source_file and target_file'),
         (dict(file_pattern='x'), 'set source_file and target_file'),
         (dict(source_file='', target_file=''), 'set source_file and target_file'),
-        (dict(source_max_length=1), 'source_max_length must be at least 2'),
-        (dict(target_max_length=0), 'target_max_length must be at least 2'),
+        (dict(source_max_length=1), 'source_max_length=1 must be at least 2'),
+        (dict(target_max_length=0), 'target_max_length=0 must be at least 2'),
     ],
 )
 def test_params_that_do_not_fit(values, message):

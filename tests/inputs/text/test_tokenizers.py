@@ -159,7 +159,10 @@ def test_no_text_to_train_on():
     [
         (dict(), 'either model_file or train_files'),
         (dict(model_file='a', train_files=['b']), 'either model_file or train_files'),
-        (dict(model_file='a', sampling_alpha=1.5), 'from 0 to 1, got 1.5'),
+        (
+            dict(model_file='a', sampling_alpha=1.5),
+            '=1.5 must be at least 0 and at most 1',
+        ),
     ],
 )
 def test_params_that_do_not_fit(values, text):

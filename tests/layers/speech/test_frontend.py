@@ -156,12 +156,12 @@ def test_it_is_float32_under_any_policy(inference_step):
 @pytest.mark.parametrize(
     'settings, message',
     [
-        ({'sample_rate': 8000.0}, 'upper_edge_hertz=7600.0 is above half of sample_rate=8000.0'),
+        ({'sample_rate': 8000.0}, 'must be at most 4000.0 .half of sample_rate=8000.0'),
         ({'num_bins': 400}, 'is so narrow that no frequency of a transform of 512 samples'),
         ({'fft_size': 256}, 'fft_size=256 must hold a window, which has 400 samples'),
-        ({'frame_stride': 2}, 'frame_stride=2 is above stack_size=1'),
+        ({'frame_stride': 2}, 'frame_stride=2 must be at most stack_size=1'),
         ({'normalization': 'global'}, 'per_bin_mean has 0 values, but normalization=global takes'),
-        ({'lower_edge_hertz': 8000.0}, 'lower_edge_hertz=8000.0 is not in'),
+        ({'lower_edge_hertz': 8000.0}, 'lower_edge_hertz=8000.0 must be at least 0 and below'),
         ({'frame_step_ms': 0.01}, 'frame_step_ms=0.01 is no sample at 16000.0 Hz'),
     ],
 )

@@ -101,5 +101,5 @@ def test_nothing_when_not_training(inference_step):
 )
 def test_settings_that_cannot_be(settings):
     ((key, value),) = settings.items()
-    with pytest.raises(hyperparams.ConfigError, match=f'{key}={value} is'):
+    with pytest.raises(hyperparams.ConfigError, match=f'{key}={value} must be'):
         spec_augment.SpectrumAugmenter.Params().Set(**settings).Instantiate()

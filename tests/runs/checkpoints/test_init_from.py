@@ -114,7 +114,7 @@ def test_a_rule_or_pattern_that_matches_nothing_is_a_mistake(prefix):
 @pytest.mark.parametrize(
     'settings, text',
     [
-        ({'rules': ['a']}, r'init_from_rules\[0\] must be a pair \(regex, name\), got .a'),
+        ({'rules': ['a']}, r'init_from_rules\[0\]=.a. must be a pair \(regex, name\)'),
         ({'rules': [('(', 'x')]}, r"init_from_rules\[0\]: '\(' is no regular expression"),
         ({'rules': [('a', r'\1')]}, r'init_from_rules\[0\]: .* cannot replace .a.: invalid group'),
         ({'missing_ok': ['*']}, r"init_from_missing_ok\[0\]: '\*' is no regular expression"),

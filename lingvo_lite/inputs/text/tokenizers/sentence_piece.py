@@ -63,10 +63,7 @@ class SentencePieceTokenizer(BaseTokenizer):
         """Raises ConfigError if values do not fit."""
         if bool(p.model_file) == bool(p.train_files):
             raise hyperparams.Fail(p, 'set either model_file or train_files.')
-        if not 0 <= p.sampling_alpha <= 1:
-            raise hyperparams.Fail(
-                p, f'sampling_alpha must be from 0 to 1, got {p.sampling_alpha}.', 'sampling_alpha'
-            )
+        hyperparams.RequireRange(p, 'sampling_alpha', at_least=0, at_most=1)
 
     def __init__(self, params: hyperparams.Params):
         import sentencepiece

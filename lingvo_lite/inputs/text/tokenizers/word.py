@@ -27,8 +27,8 @@ class WordTokenizer(BaseTokenizer):
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
         """Raises ConfigError if there is no word, or one is given twice or is none."""
-        if not p.words or len(set(p.words)) < len(p.words):
-            raise hyperparams.Fail(p, f'words={p.words} must be words, each once.', 'words')
+        once = bool(p.words) and len(set(p.words)) == len(p.words)
+        hyperparams.Require(p, once, 'words', 'words, each once')
         for word in p.words:
             if word.split() != [word]:
                 raise hyperparams.Fail(p, f'words: {word!r} is not one word.', 'words')

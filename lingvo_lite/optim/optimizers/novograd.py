@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.optim import base_optimizer
+from lingvo_lite.optim.optimizers import base_optimizer, moments, weight_decay
 
 
 class NovoGrad(base_optimizer.BaseOptimizer):
@@ -27,16 +27,19 @@ class NovoGrad(base_optimizer.BaseOptimizer):
     @classmethod
     def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
-        p.Define('beta1', 0.95, 'Decay of the momentum.')
-        p.Define('beta2', 0.98, 'Decay of the mean of squared norms.')
-        p.Define('epsilon', 1e-8, 'Added to the root in the denominator.')
-        base_optimizer.DefineWeightDecay(p)
+        moments.DefineBetas(
+            p,
+            beta1=(0.95, 'Decay of the momentum.'),
+            beta2=(0.98, 'Decay of the mean of squared norms.'),
+        )
+        moments.DefineEpsilon(p, 1e-8)
+        weight_decay.Define(p)
         return p
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        base_optimizer.CheckMoments(p)
-        base_optimizer.CheckWeightDecay(p)
+        moments.Check(p)
+        weight_decay.Check(p)
 
     def _CreateSlots(self) -> tf.Variable:
         for path, variable in self._variables.items():
@@ -57,7 +60,7 @@ class NovoGrad(base_optimizer.BaseOptimizer):
         v = mean_square_norm(grad, slots['velocity'], p.beta2)
         slots['velocity'].assign(v, read_value=False)
         change = tf.math.divide_no_nan(grad, tf.sqrt(v) + p.epsilon)
-        decay = base_optimizer.WeightDecay(p, path)
+        decay = weight_decay.Of(p, path)
         if decay:
             change += decay * variable
         m = p.beta1 * slots['momentum'] + change

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.optim import base_optimizer
+from lingvo_lite.optim.optimizers import base_optimizer, moments
 
 
 class Adafactor(base_optimizer.BaseOptimizer):
@@ -28,7 +28,7 @@ class Adafactor(base_optimizer.BaseOptimizer):
     def Params(cls) -> hyperparams.InstantiableParams[Self]:
         p = super().Params()
         p.Define('decay_exponent', 0.8, 'How fast the memory of squared gradients grows.')
-        p.Define('epsilon1', 1e-30, 'Added to squared gradients.')
+        moments.DefineEpsilon(p, 1e-30, to='squared gradients', name='epsilon1')
         p.Define('epsilon2', 1e-3, 'The least scale of a variable.')
         p.Define('clipping_threshold', 1.0, 'Largest root mean square of u.')
         p.Define('multiply_by_parameter_scale', True, 'Whether a is relative to rms(w).')
@@ -37,15 +37,10 @@ class Adafactor(base_optimizer.BaseOptimizer):
 
     @classmethod
     def Check(cls, p: hyperparams.Params) -> None:
-        base_optimizer.CheckRange(
-            p, 'decay_exponent', 'epsilon1', 'epsilon2', 'min_dim_size_to_factor'
+        hyperparams.RequireRange(
+            p, 'decay_exponent', 'epsilon1', 'epsilon2', 'min_dim_size_to_factor', at_least=0
         )
-        if p.clipping_threshold <= 0:
-            raise hyperparams.Fail(
-                p,
-                f'clipping_threshold={p.clipping_threshold} must be greater than 0.',
-                key='clipping_threshold',
-            )
+        hyperparams.RequireRange(p, 'clipping_threshold', above=0)
 
     def _CreateSlots(self) -> tf.Variable:
         for path, variable in self._variables.items():

@@ -1,10 +1,16 @@
-"""BaseOptimizer: what the learner knows of an optimizer."""
+"""BaseOptimizer: what the learner knows of an optimizer.
+
+An optimizer does not reduce gradients, does not clip them and knows no schedule: the learner does,
+once, for all optimizers.
+
+In the formulas of its subclasses, w is a variable, g its gradient, a the learning rate and
+t = 1, 2, ... the number of the update.
+"""
 
 from __future__ import annotations
 
 import difflib
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Optional, Union
 
@@ -14,9 +20,6 @@ from lingvo_lite import hyperparams
 from lingvo_lite.hyperparams import Self
 
 Slots = dict[str, tf.Variable]
-
-# Biases, and everything in a layer that normalises.
-_BIAS_AND_NORM = r'(^|/)(b|bias)$|norm'
 
 
 class BaseOptimizer:
@@ -77,6 +80,11 @@ class BaseOptimizer:
         self._variables = dict(variables)
         self._slots = {path: {} for path in variables}
         self._iteration = self._CreateSlots()
+
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """{path: variable} of those that `Build` was given."""
+        return dict(self._variables)
 
     def Apply(self, grads: Mapping[str, Optional[tf.Tensor]], learning_rate: tf.Tensor) -> None:
         """One update of the variables and slots.
@@ -180,54 +188,3 @@ def ZerosBeside(variable: tf.Variable, shape: Sequence[int], name: str) -> tf.Va
     """A slot of zeros, float32, on the devices of a variable."""
     with tf.distribute.get_strategy().extended.colocate_vars_with(variable):
         return tf.Variable(tf.zeros(shape), trainable=False, name=name.replace('/', '_'))
-
-
-def DefineMoments(p: hyperparams.Params, epsilon: float) -> None:
-    """Adds the params of Adam's two means."""
-    p.Define('beta1', 0.9, 'Decay of the mean of gradients.')
-    p.Define('beta2', 0.999, 'Decay of the mean of squared gradients.')
-    p.Define('epsilon', epsilon, 'Added to the root in the denominator.')
-
-
-def CheckMoments(p: hyperparams.Params) -> None:
-    """Raises ConfigError unless beta1 and beta2 are in [0, 1) and epsilon is at least 0."""
-    CheckRange(p, 'beta1', 'beta2', below=1.0)
-    CheckRange(p, 'epsilon')
-
-
-def DefineWeightDecay(p: hyperparams.Params) -> None:
-    """Adds the params of decoupled weight decay."""
-    p.Define('weight_decay', 0.0, 'Share of a weight that is taken off, times the learning rate.')
-    p.Define(
-        'weight_decay_exclusion',
-        _BIAS_AND_NORM,
-        "Regex (search) of variable paths that do not decay; '' for none.",
-    )
-
-
-def CheckWeightDecay(p: hyperparams.Params) -> None:
-    """Raises ConfigError unless the decay is at least 0 and the exclusion is a regex."""
-    CheckRange(p, 'weight_decay')
-    try:
-        re.compile(p.weight_decay_exclusion)
-    except re.error as error:
-        raise hyperparams.Fail(
-            p,
-            f'weight_decay_exclusion={p.weight_decay_exclusion!r} is no regex: {error}.',
-            key='weight_decay_exclusion',
-        ) from None
-
-
-def WeightDecay(p: hyperparams.Params, path: str) -> float:
-    """The decay of the variable at `path`; 0.0 if it is excluded."""
-    excluded = p.weight_decay_exclusion and re.search(p.weight_decay_exclusion, path)
-    return 0.0 if excluded else p.weight_decay
-
-
-def CheckRange(p: hyperparams.Params, *keys: str, below: Optional[float] = None) -> None:
-    """Raises ConfigError unless the params `keys` are at least 0, and less than `below`."""
-    for key in keys:
-        value = p.Get(key)
-        upper = '' if below is None else f' and less than {below:g}'
-        holds = value >= 0 and (below is None or value < below)
-        hyperparams.Require(p, holds, key, f'at least 0{upper}')
