@@ -8,6 +8,7 @@ from .data_files import (
 )
 from .feed import Batch as Batch
 from .mixed_input import MixedInput as MixedInput
+from .own_input import OwnInput as OwnInput
 from .pipeline import BaseInput as BaseInput
 from .record_writer import ShardWriter as ShardWriter
 from .records import RecordSource as RecordSource

@@ -561,10 +561,10 @@ def test_bad_lines_of_ones_own_count_over_all_windows(data_folder, monkeypatch, 
     for name in (str(data_folder / 'own.txt'), '-'):
         monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
         p = parallel.SourceTextInput.FromParallel(Text('lines', max_bad_records=2), name)
-        assert Windows(p, parallel.OpenLines(name), 2) == ([0, 1, 3, 5], {2, 4})
+        assert Windows(p, parallel.SourceTextInput.Open(name), 2) == ([0, 1, 3, 5], {2, 4})
         monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
         with pytest.raises(source.BadRecordError, match=r', line 5.*not UTF-8.*2 of 6 records'):
-            Windows(p.Set(max_bad_records=1), parallel.OpenLines(name), 2)
+            Windows(p.Set(max_bad_records=1), parallel.SourceTextInput.Open(name), 2)
 
 
 def test_bad_files_of_ones_own_count_over_all_windows(data_folder, caplog):
@@ -578,10 +578,10 @@ def test_bad_files_of_ones_own_count_over_all_windows(data_folder, caplog):
     listed.write_text(''.join(f'{data_folder}/{i}.wav\n\n' for i in range(10)))
     p = transcribed.SpeechFilesInput.FromParallel(Speech(max_bad_records=3), str(listed))
     served = [i for i in range(10) if i not in (1, 5, 8)]
-    assert Windows(p, transcribed.OpenPaths(str(listed)), 4) == (served, {1, 5, 8})
+    assert Windows(p, transcribed.SpeechFilesInput.Open(str(listed)), 4) == (served, {1, 5, 8})
     assert Served(p, [1, 5, 8]).NumExamples() == 10
     with pytest.raises(source.BadRecordError, match='8.wav: cut short.*3 of 10 records skipped'):
-        Windows(p.Set(max_bad_records=2), transcribed.OpenPaths(str(listed)), 4)
+        Windows(p.Set(max_bad_records=2), transcribed.SpeechFilesInput.Open(str(listed)), 4)
 
 
 def test_a_window_of_bad_records_only(data_folder):

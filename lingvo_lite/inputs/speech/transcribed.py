@@ -33,7 +33,6 @@ from lingvo_lite.inputs.text import token_table, tokenizers
 
 # Callers find what reads speech in one place.
 SpeechFilesInput = files.SpeechFilesInput
-OpenPaths = files.OpenPaths
 FindAudioFiles = files.FindAudioFiles
 
 

@@ -25,7 +25,7 @@ from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import cache, data_files, order, pipeline, source
+from lingvo_lite.inputs import cache, data_files, order, own_input, pipeline, source
 from lingvo_lite.inputs.text import pairs, token_table, tokenizers
 
 _DRAWS = 4  # random segmentations that are tried to fit into the planned length
@@ -304,13 +304,10 @@ class ParallelTextInput(_TextInput):
         return super()._PlainCounts()
 
 
-class SourceTextInput(_TextInput):
+class SourceTextInput(own_input.OwnInput, _TextInput):
     """Lines to translate, without references: what `decoder --input=FILE|-` reads.
 
-    The lines are read to their end; `IterableSource` of `OpenLines` serves a stream by windows:
-
-        for lines in parallel.OpenLines('-').Windows(1000):
-            for batch in p.Instantiate(lines=lines).Batches(train=False): ...
+    The lines are read to their end, unless they are given by windows (see `own_input.OwnInput`).
     """
 
     side_names = ('source',)
@@ -324,11 +321,9 @@ class SourceTextInput(_TextInput):
         return p
 
     @classmethod
-    def FromParallel(
-        cls, parallel: hyperparams.Params, source_file: str
-    ) -> hyperparams.InstantiableParams[Self]:
-        """Params that read `source_file` as an input of `parallel` Params reads its source."""
-        return pipeline.ParamsLike(cls, parallel, source_file=source_file)
+    def Open(cls, path: str) -> source.IterableSource:
+        """The lines of a file, or of standard input if the path is '-', as they come."""
+        return own_input.Stream(path, source.FileLines, iter)
 
     def __init__(self, params: hyperparams.Params, lines: Optional[source.Source] = None):
         """Opens the file, unless `lines` are given.
@@ -363,10 +358,3 @@ class _SingleTexts(source.Source):
     def Fingerprint(self) -> str:
         """A hash of the lines."""
         return cache.Key('single', self._lines.Fingerprint())
-
-
-def OpenLines(path: str) -> source.IterableSource:
-    """The lines of a file, or of standard input if the path is '-', as they come."""
-    if path == '-':
-        return source.IterableSource(source.StandardInput, 'standard input')
-    return source.IterableSource(lambda: source.FileLines(path), path)

@@ -338,11 +338,11 @@ def test_own_files(data_folder, monkeypatch):
             np.testing.assert_array_equal(found, TONES[[3, 0, 4][i]].astype(np.float32) / 32768)
             assert inputs.Strings(i) == {'source': paths[i]}
     for path, wanted in ((paths[0], paths[:1]), (str(listed), paths)):
-        windows = list(transcribed.OpenPaths(path).Windows(2))
+        windows = list(transcribed.SpeechFilesInput.Open(path).Windows(2))
         assert [w.Get(i) for w in windows for i in range(len(w))] == wanted
         assert several.Instantiate(lines=windows[0]).NumExamples() == min(2, len(wanted))
     monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(paths[1].encode() + b'\n\n')))
-    assert next(transcribed.OpenPaths('-').Windows(9)).Get(0) == paths[1]
+    assert next(transcribed.SpeechFilesInput.Open('-').Windows(9)).Get(0) == paths[1]
     listed.write_text(paths[0] + '\nnone.wav\n')
     with pytest.raises(source.BadRecordError, match='none.wav: No such file'):
         several.Instantiate()

@@ -350,7 +350,7 @@ def test_bad_standard_input(data, message, monkeypatch):
 def test_a_stream_by_windows(data_folder):
     p = Own(data_folder, b'one\ntwo\nthree\n')
     found = []
-    for lines in parallel.OpenLines(p.source_file).Windows(2):
+    for lines in parallel.SourceTextInput.Open(p.source_file).Windows(2):
         inputs = p.Instantiate(lines=lines)
         found.append([inputs.Strings(i).source for i in range(inputs.NumExamples())])
         assert len(Take(inputs, train=False)) == 1
