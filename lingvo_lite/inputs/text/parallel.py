@@ -26,7 +26,7 @@ from absl import logging
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, data_files, order, own_input, pipeline, source
-from lingvo_lite.inputs.text import pairs, token_table, tokenizers
+from lingvo_lite.inputs.text import pairs, token_arrays, token_table, tokenizers
 
 _DRAWS = 4  # random segmentations that are tried to fit into the planned length
 
@@ -221,28 +221,12 @@ class _TextInput(pipeline.BaseInput):
         batch = nested_map.NestedMap()
         for side, name in enumerate(self.side_names):
             rows = [None if example is None else example[side] for example in examples]
-            labels, paddings = self._Pad(rows, padded[side])
             if name == 'source':
+                labels, paddings = token_arrays.Labels(rows, padded[side])
                 batch.source = nested_map.NestedMap(ids=labels, paddings=paddings)
-                continue
-            ids = np.full_like(labels, tokenizers.BOS_ID)
-            ids[:, 1:] = labels[:, :-1]
-            ids[paddings > 0] = tokenizers.PAD_ID
-            batch[name] = nested_map.NestedMap(
-                ids=ids, labels=labels, paddings=paddings, weights=1 - paddings
-            )
+            else:
+                batch[name] = token_arrays.Targets(rows, padded[side])
         return batch
-
-    @staticmethod
-    def _Pad(rows: list[Any], length: int) -> tuple[np.ndarray, np.ndarray]:
-        """tokens </s> of each row [b, length] and the paddings; a row None is padding only."""
-        counts = np.array([-1 if row is None else len(row) for row in rows])
-        ids = np.full((len(rows), length), tokenizers.PAD_ID, np.int32)
-        for row, tokens in enumerate(rows):
-            if tokens is not None:
-                ids[row, : len(tokens)] = tokens
-                ids[row, len(tokens)] = tokenizers.EOS_ID
-        return ids, (np.arange(length) > counts[:, None]).astype(np.float32)
 
 
 class ParallelTextInput(_TextInput):
