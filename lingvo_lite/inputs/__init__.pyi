@@ -34,6 +34,7 @@ from .text.parallel import (
     ParallelTextInput as ParallelTextInput,
     SourceTextInput as SourceTextInput,
 )
+from .text.tokenized_input import TokenizedInput as TokenizedInput
 from .text.tokenizers import (
     NUM_SPECIAL as NUM_SPECIAL,
     BaseTokenizer as BaseTokenizer,

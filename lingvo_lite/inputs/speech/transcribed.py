@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
-from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
@@ -164,13 +163,7 @@ class SpeechInput(waveform_input.WaveformInput):
     def _Usable(self, train: bool) -> np.ndarray:
         usable = super()._Usable(train)
         empty = usable & (self._held.characters == 0)
-        if empty.any():
-            logging.warning(
-                '%s of %s utterances have an empty transcript%s. First: %s.',
-                *(f'{n:,}' for n in (int(empty.sum()), len(empty))),
-                ' and are not trained on' if train else '; they are kept',
-                self.Where(int(np.argmax(empty))),
-            )
+        self._WarnOfEmpty(empty, 'utterances have an empty transcript', train)
         if not train:
             return usable
         usable &= ~empty

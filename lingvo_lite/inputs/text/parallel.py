@@ -21,22 +21,17 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
-from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import cache, data_files, order, own_input, pipeline, source
-from lingvo_lite.inputs.text import pairs, token_arrays, token_table, tokenizers
+from lingvo_lite.inputs import cache, data_files, order, own_input, source
+from lingvo_lite.inputs.text import pairs, token_arrays, token_table, tokenized_input, tokenizers
 
 _DRAWS = 4  # random segmentations that are tried to fit into the planned length
 
 
-class _TextInput(pipeline.BaseInput):
-    """What inputs of text share: encoding, lengths, laying out, and the texts by id.
-
-    Attributes:
-      tokenizer: of all sides.
-    """
+class _TextInput(tokenized_input.TokenizedInput):
+    """What inputs of text share: encoding, lengths, laying out, and the texts by id."""
 
     _keeps_counts = True  # in the cache folder
 
@@ -44,12 +39,6 @@ class _TextInput(pipeline.BaseInput):
     def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
-        p.Define(
-            'tokenizer',
-            tokenizers.ByteTokenizer.Params(),
-            'Turns the text of all sides into ids.',
-            bound=tokenizers.BaseTokenizer,
-        )
         p.Define(
             'source_max_length',
             None,
@@ -69,36 +58,9 @@ class _TextInput(pipeline.BaseInput):
                 )
 
     def __init__(self, params: hyperparams.Params, texts: source.Source):
-        super().__init__(params)
-        self.tokenizer: tokenizers.BaseTokenizer = params.tokenizer.Instantiate()
-        self._texts = texts
-        total = texts.first + len(texts)
-        self._bad = source.BadRecords(params.max_bad_records, total, texts.bad_ids, texts.first)
+        super().__init__(params, texts)
         self._tables: dict[bool, token_table.TokenTable] = {}
         self._lock = threading.Lock()
-
-    def NumExamples(self) -> int:
-        """Number of examples, those that training skips included."""
-        return len(self._texts)
-
-    def Vocabulary(self) -> str:
-        """The tokenizer's fingerprint."""
-        return self.tokenizer.Fingerprint()
-
-    def Tokens(self) -> list[str]:
-        """The tokenizer's tokens."""
-        return tokenizers.NamedTokens(self.tokenizer)
-
-    def Where(self, index: int) -> str:
-        """File and record of an example."""
-        return self._texts.Where(index)
-
-    def Fingerprint(self) -> str:
-        """A hash of the texts."""
-        return self._texts.Fingerprint()
-
-    def _Files(self) -> str:
-        return self._texts.name
 
     def Strings(self, index: int) -> nested_map.NestedMap:
         """The texts of an example, `source` and, where there is one, `target`.
@@ -106,9 +68,9 @@ class _TextInput(pipeline.BaseInput):
         Raises:
           IndexError: if there is no such example; -1, a fill row, is none.
         """
-        if not 0 <= index < len(self._texts):
-            raise IndexError(f'{self._texts.name} has {len(self._texts):,} examples, not {index}.')
-        return nested_map.NestedMap(zip(self.side_names, self._texts.Get(int(index))))
+        if not 0 <= index < len(self._held):
+            raise IndexError(f'{self._held.name} has {len(self._held):,} examples, not {index}.')
+        return nested_map.NestedMap(zip(self.side_names, self._held.Get(int(index))))
 
     def _Counts(self, train: bool) -> np.ndarray:
         """[examples, sides] tokens without <s> and </s>; -1 in the rows of bad records.
@@ -127,13 +89,13 @@ class _TextInput(pipeline.BaseInput):
         with self._lock:
             if sample not in self._tables:
                 self._tables[sample] = token_table.Build(
-                    len(self._texts),
+                    len(self._held),
                     len(self.side_names),
-                    self._texts.Get,
+                    self._held.Get,
                     self.tokenizer,
                     sample,
                     self.params.num_batcher_threads,
-                    self._texts.Fingerprint() if self._keeps_counts else None,
+                    self._held.Fingerprint() if self._keeps_counts else None,
                 )
                 for index, error in self._tables[sample].errors.items():
                     self._NoteBad(index, error)
@@ -146,13 +108,7 @@ class _TextInput(pipeline.BaseInput):
         counts = self._Counts(train)
         readable = counts[:, 0] >= 0
         empty = readable & (counts == 0).any(axis=1)
-        if empty.any():
-            logging.warning(
-                '%s of %s examples have an empty side%s. First: %s.',
-                *(f'{n:,}' for n in (int(empty.sum()), len(empty))),
-                ' and are not trained on' if train else '; they are kept',
-                self.Where(int(np.argmax(empty))),
-            )
+        self._WarnOfEmpty(empty, 'examples have an empty side', train)
         return readable & ~empty if train else readable
 
     def _MaxLengths(self) -> tuple[Optional[int], ...]:
@@ -161,7 +117,7 @@ class _TextInput(pipeline.BaseInput):
     def _Read(self, index: int) -> Optional[Sequence[str]]:
         """The texts of an example; None, and counted, if it is bad."""
         try:
-            return self._texts.Get(index)
+            return self._held.Get(index)
         except source.BadRecordError as error:
             self._NoteBad(index, error)
             return None
@@ -280,8 +236,8 @@ class ParallelTextInput(_TextInput):
 
     def _PlainCounts(self) -> np.ndarray:
         """From the sidecars, if they were written with this tokenizer; otherwise counted here."""
-        if isinstance(self._texts, pairs.RecordPairs):
-            held = self._texts.records
+        if isinstance(self._held, pairs.RecordPairs):
+            held = self._held.records
             same = held.meta.get('tokenizer') == self.tokenizer.Fingerprint()
             if same and held.length_names == pairs.LENGTH_NAMES:
                 return held.lengths
