@@ -30,10 +30,9 @@ from .speech.utterances import (
 )
 from .speech.waveform_input import WaveformInput as WaveformInput
 from .text.pairs import LinePairs as LinePairs, RecordPairs as RecordPairs
-from .text.parallel import (
-    ParallelTextInput as ParallelTextInput,
-    SourceTextInput as SourceTextInput,
-)
+from .text.parallel import ParallelTextInput as ParallelTextInput
+from .text.source_text import SourceTextInput as SourceTextInput
+from .text.text_input import TextInput as TextInput
 from .text.tokenized_input import TokenizedInput as TokenizedInput
 from .text.tokenizers import (
     NUM_SPECIAL as NUM_SPECIAL,

@@ -17,7 +17,7 @@ class OwnInput(pipeline.BaseInput):
 
     A stream is served by windows, by `Instantiate(lines=...)`:
 
-        p = parallel.SourceTextInput.FromParallel(dataset, '-')
+        p = source_text.SourceTextInput.FromParallel(dataset, '-')
         for lines in p.cls.Open('-').Windows(1000):
             for batch in p.Instantiate(lines=lines).Batches(train=False): ...
     """

@@ -21,7 +21,7 @@ import pytest
 from lingvo_lite import experiment, hyperparams, literals, overrides, registry
 from lingvo_lite.inputs import data_files, examples, record_writer, records, source
 from lingvo_lite.inputs.speech import manifests, transcribed, utterances
-from lingvo_lite.inputs.text import pairs, parallel, tokenizers
+from lingvo_lite.inputs.text import pairs, parallel, source_text, tokenizers
 from lingvo_lite.jobs import restore
 from lingvo_lite.jobs.config import describe, job_params
 from lingvo_lite.runs import metrics_log, rundir
@@ -288,7 +288,7 @@ def test_records_and_sidecars(data):
 
 def test_text_is_text(data):
     (data / 'a.en').write_text('\n'.join(TEXTS))
-    p = parallel.SourceTextInput.Params().Set(batch_size=4, source_file=str(data / 'a.en'))
+    p = source_text.SourceTextInput.Params().Set(batch_size=4, source_file=str(data / 'a.en'))
     with Quiet():
         inputs = p.Instantiate()
         list(inputs.Batches(train=False))

@@ -22,7 +22,7 @@ from lingvo_lite.inputs import (
     source,
 )
 from lingvo_lite.inputs.speech import audio, manifests, transcribed, utterances
-from lingvo_lite.inputs.text import pairs, parallel, token_table, tokenizers
+from lingvo_lite.inputs.text import pairs, parallel, source_text, token_table, tokenizers
 
 tf = pytest.importorskip('tensorflow')
 RATE = 8000
@@ -560,11 +560,11 @@ def test_bad_lines_of_ones_own_count_over_all_windows(data_folder, monkeypatch, 
     (data_folder / 'own.txt').write_bytes(data)
     for name in (str(data_folder / 'own.txt'), '-'):
         monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
-        p = parallel.SourceTextInput.FromParallel(Text('lines', max_bad_records=2), name)
-        assert Windows(p, parallel.SourceTextInput.Open(name), 2) == ([0, 1, 3, 5], {2, 4})
+        p = source_text.SourceTextInput.FromParallel(Text('lines', max_bad_records=2), name)
+        assert Windows(p, source_text.SourceTextInput.Open(name), 2) == ([0, 1, 3, 5], {2, 4})
         monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
         with pytest.raises(source.BadRecordError, match=r', line 5.*not UTF-8.*2 of 6 records'):
-            Windows(p.Set(max_bad_records=1), parallel.SourceTextInput.Open(name), 2)
+            Windows(p.Set(max_bad_records=1), source_text.SourceTextInput.Open(name), 2)
 
 
 def test_bad_files_of_ones_own_count_over_all_windows(data_folder, caplog):
@@ -586,7 +586,7 @@ def test_bad_files_of_ones_own_count_over_all_windows(data_folder, caplog):
 
 def test_a_window_of_bad_records_only(data_folder):
     lines = source.MemorySource([source.BadRecordError('x, line 1: bad.')], 'x')
-    p = parallel.SourceTextInput.FromParallel(Text('lines', max_bad_records=1), 'x')
+    p = source_text.SourceTextInput.FromParallel(Text('lines', max_bad_records=1), 'x')
     assert Take(p.Instantiate(lines=lines), train=False) == []
 
 

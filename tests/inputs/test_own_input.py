@@ -7,13 +7,13 @@ import pytest
 
 from lingvo_lite.inputs import own_input
 from lingvo_lite.inputs.speech import files, transcribed
-from lingvo_lite.inputs.text import parallel, tokenizers
+from lingvo_lite.inputs.text import parallel, source_text, tokenizers
 
 
 @pytest.mark.parametrize(
     'own, dataset',
     [
-        (parallel.SourceTextInput, parallel.ParallelTextInput),
+        (source_text.SourceTextInput, parallel.ParallelTextInput),
         (files.SpeechFilesInput, transcribed.SpeechInput),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any, Optional, TextIO
 from lingvo_lite import hyperparams
 from lingvo_lite.inputs import own_input, run_files, source as data_source
 from lingvo_lite.inputs.speech import transcribed
-from lingvo_lite.inputs.text import parallel
+from lingvo_lite.inputs.text import source_text
 from lingvo_lite.jobs.config import job_params
 from lingvo_lite.jobs.devices import runtime
 from lingvo_lite.jobs.faults import signals
@@ -73,7 +73,7 @@ def Run(
         with devices.strategy.scope():
             tasks = [params.task.Instantiate() for _ in range(models)]
         scorer.LoadWeights(tasks, prefixes, choice)
-        text, speech = parallel.SourceTextInput, transcribed.SpeechFilesInput
+        text, speech = source_text.SourceTextInput, transcribed.SpeechFilesInput
         reader: type[own_input.OwnInput] = speech if is_speech else text
         input_params = reader.FromParallel(params.input, read_from)
         scorer.CheckVocabulary(params.input.tokenizer.Instantiate().Fingerprint(), run, choice)
