@@ -2,7 +2,7 @@
 
     def Prepare(settings):
         with preparing.Folder(settings.out, 'prepare_x'):
-            paths = preparing.WriteShards('train', records, prefix, count, shards, names, meta)
+            paths = preparing.WriteShards(made, prefix, count, shards, names, meta)
             preparing.WriteReport(settings.out, {...})
 
 Killed, a tool goes on where it was when it is started again: shards that stand there whole and were
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 from lingvo_lite import __version__
-from lingvo_lite.inputs import record_writer
+from lingvo_lite.inputs import records
 from lingvo_lite.runs import atomic, locks
 
 _REPORT = 'prepare.json'
@@ -76,14 +76,14 @@ def Folder(path: str, tool: str) -> Iterator[None]:
     """
     os.makedirs(path, exist_ok=True)
     with locks.JobLock(path, tool):
-        record_writer.RemoveLeftovers(path)
+        records.RemoveLeftovers(path)
         yield
 
 
 class LazyRecord:
     """(payload, lengths), made when it is unpacked.
 
-    `record_writer.WriteShards` only counts the records of shards that it keeps, so a restart costs
+    `records.WriteShards` only counts the records of shards that it keeps, so a restart costs
     little.
     """
 
@@ -95,16 +95,16 @@ class LazyRecord:
 
 
 def WriteShards(
-    records: Iterable[Any],
+    made: Iterable[Any],
     prefix: str,
     num_records: int,
     num_shards: int,
     length_names: Sequence[str],
     meta: Mapping[str, Any],
 ) -> list[str]:
-    """`record_writer.WriteShards`, but that those of another number of shards are removed."""
-    record_writer.RemoveOtherShards(prefix, num_shards)
-    return record_writer.WriteShards(records, prefix, num_records, num_shards, length_names, meta)
+    """`records.WriteShards`, but that those of another number of shards are removed."""
+    records.RemoveOtherShards(prefix, num_shards)
+    return records.WriteShards(made, prefix, num_records, num_shards, length_names, meta)
 
 
 def ReadReport(folder: str) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from .feed import Batch as Batch
 from .mixed_input import MixedInput as MixedInput
 from .own_input import OwnInput as OwnInput
 from .pipeline import BaseInput as BaseInput
-from .record_writer import ShardWriter as ShardWriter
-from .records import RecordSource as RecordSource
+from .records import RecordSource as RecordSource, ShardWriter as ShardWriter
 from .source import (
     BadRecordError as BadRecordError,
     IterableSource as IterableSource,

@@ -5,8 +5,8 @@ again. Names hold a hash of everything that the content depends on, so nothing i
 
     generated/…          data that a recipe makes (tasks/mt)
     manifests/…          lengths and hashes of audio files (manifests.py)
-    tokenizers/<hash>…   vocabularies trained at first use (tokenizers.py)
-    tokens/<hash>.npz    token counts, and the ids of small sources (text.py)
+    tokenizers/<hash>…   vocabularies trained at first use (text/tokenizers/)
+    tokens/<hash>.npz    token counts, and the ids of small sources (text/token_table.py)
     lines/<hash>.txt     .gz line files, unpacked for random access (source.py)
 """
 

@@ -17,7 +17,6 @@ from lingvo_lite.inputs import (
     examples,
     feed as feed_lib,
     mixed_input,
-    record_writer,
     records,
     source,
 )
@@ -48,9 +47,7 @@ def WriteRecords(folder, payloads=None, lengths=None, name='train', more=None):
     meta = {'tokenizer': tokenizers.ByteTokenizer.Params().Instantiate().Fingerprint()}
     meta.update(more or {})
     made = zip(payloads, lengths)
-    return record_writer.WriteShards(
-        made, str(folder / name), len(payloads), 1, pairs.LENGTH_NAMES, meta
-    )
+    return records.WriteShards(made, str(folder / name), len(payloads), 1, pairs.LENGTH_NAMES, meta)
 
 
 def Text(kind, **values):
@@ -70,7 +67,7 @@ def WriteSpeech(folder, changed=None, lengths=None, name='speech'):
         payload = (changed or {}).get(i, utterances.Encode(one))
         rows.append((payload, (lengths or {}).get(i, utterances.Lengths(one))))
     prefix = str(folder / name)
-    return record_writer.WriteShards(iter(rows), prefix, len(rows), 1, utterances.LENGTH_NAMES)
+    return records.WriteShards(iter(rows), prefix, len(rows), 1, utterances.LENGTH_NAMES)
 
 
 def Speech(**values):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import feed as feed_lib, order, record_writer, source
+from lingvo_lite.inputs import feed as feed_lib, order, records, source
 from lingvo_lite.inputs.speech import audio, manifests, perturbation, transcribed, utterances
 from lingvo_lite.inputs.text import tokenizers
 
@@ -46,7 +46,7 @@ def WriteShards(folder, texts=TEXTS):
         held = utterances.Utterance(f'u{i}', audio.EncodeFlac(tone, RATE), text, len(tone), RATE)
         made.append((utterances.Encode(held), utterances.Lengths(held)))
     prefix = str(folder / 'shards')
-    return record_writer.WriteShards(iter(made), prefix, 24, 2, utterances.LENGTH_NAMES)
+    return records.WriteShards(iter(made), prefix, 24, 2, utterances.LENGTH_NAMES)
 
 
 def Params(**values):
@@ -287,13 +287,11 @@ def test_a_damaged_record_is_named(data_folder):
     p = Params(manifest='', file_pattern='shards-*.tfrecord')
     with pytest.raises(source.BadRecordError, match='00001-of-00002.tfrecord, record 0 .*CRC'):
         Take(p.Instantiate(), train=False)
-    record_writer.WriteShards(iter([(b'hello', (8000, 8000, 3))]), str(data_folder / 'odd'), 1, 1,
+    records.WriteShards(iter([(b'hello', (8000, 8000, 3))]), str(data_folder / 'odd'), 1, 1,
                         utterances.LENGTH_NAMES)  # fmt: skip
     with pytest.raises(source.BadRecordError, match='odd-.*record 0 .*no tf.train.Example with'):
         Take(p.Set(file_pattern='odd-*.tfrecord').Instantiate(), train=False)
-    record_writer.WriteShards(
-        iter([(b'hello', (3, 3))]), str(data_folder / 'text'), 1, 1, ('a', 'b')
-    )
+    records.WriteShards(iter([(b'hello', (3, 3))]), str(data_folder / 'text'), 1, 1, ('a', 'b'))
     with pytest.raises(
         ValueError, match=r"columns \('a', 'b'\); of utterances \('samples'.*prepare"
     ):

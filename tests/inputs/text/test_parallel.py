@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import feed as feed_lib, record_writer, source
+from lingvo_lite.inputs import feed as feed_lib, records, source
 from lingvo_lite.inputs.text import pairs, parallel, tokenizers
 
 WORDS = 'the old man and a young dog walk over small green hills towards some quiet water'.split()
@@ -43,7 +43,7 @@ def WriteShards(folder, tokenizer=None, some=PAIRS):
     )
     meta = {'tokenizer': tokenizer.Fingerprint()}
     prefix = str(folder / 'train')
-    return record_writer.WriteShards(written, prefix, len(some), 2, pairs.LENGTH_NAMES, meta)
+    return records.WriteShards(written, prefix, len(some), 2, pairs.LENGTH_NAMES, meta)
 
 
 def Take(inputs, count=1000, **kwargs):
@@ -274,7 +274,7 @@ def test_a_damaged_record_costs_only_itself_where_allowed(data_folder):
 def test_records_of_another_kind(data_folder):
     written = ((b'\x01\x02 no example', [3, 3]) for _ in range(3))
     meta = {'tokenizer': tokenizers.ByteTokenizer.Params().Instantiate().Fingerprint()}
-    record_writer.WriteShards(written, str(data_folder / 'x'), 3, 1, pairs.LENGTH_NAMES, meta)
+    records.WriteShards(written, str(data_folder / 'x'), 3, 1, pairs.LENGTH_NAMES, meta)
     p = Params(source_file='', target_file='', file_pattern='x-*.tfrecord')
     with pytest.raises(source.BadRecordError, match='record [0-2] .*: no tf.train.Example with'):
         Take(p.Instantiate())
