@@ -18,7 +18,6 @@ from lingvo_lite.inputs import (
     data_files,
     examples,
     feed as feed_lib,
-    record_writer,
     records,
     source,
 )
@@ -45,13 +44,13 @@ def folder(tmp_path_factory):
     _Files.path = path
     meta = {'tokenizer': tokenizers.ByteTokenizer.Params().Instantiate().Fingerprint()}
     rows = [(pairs.EncodePair(*p), [len(t.encode()) for t in p]) for p in TEXTS]
-    record_writer.WriteShards(rows, str(path / 'pairs'), NUM, 1, pairs.LENGTH_NAMES, meta)
+    records.WriteShards(rows, str(path / 'pairs'), NUM, 1, pairs.LENGTH_NAMES, meta)
     spoken = [
         utterances.Utterance(f'u{i}', audio.EncodeFlac(tone, RATE), f'a{i}', len(tone), RATE)
         for i, tone in enumerate(TONES)
     ]
     rows = [(utterances.Encode(u), utterances.Lengths(u)) for u in spoken]
-    record_writer.WriteShards(rows, str(path / 'spoken'), NUM, 1, utterances.LENGTH_NAMES)
+    records.WriteShards(rows, str(path / 'spoken'), NUM, 1, utterances.LENGTH_NAMES)
     for i, tone in enumerate(TONES):
         (path / 'sub' / f'{i}.wav').write_bytes(audio.EncodeWav(tone, RATE))
     lines = [(f'{i}.wav', f'a{i}', len(tone), RATE) for i, tone in enumerate(TONES)]

@@ -29,33 +29,20 @@ import argparse
 import collections
 import concurrent.futures
 import functools
-import glob
 import json
 import os
 import sys
-import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional
 
-from lingvo_lite import __version__, flag_types
-from lingvo_lite.inputs import cache, record_writer, source
+from lingvo_lite import flag_types
+from lingvo_lite.inputs import cache, source
 from lingvo_lite.inputs.speech import audio, utterances
-from lingvo_lite.runs import locks, tables
+from lingvo_lite.runs import atomic, tables
 
-from . import progress
+from . import librispeech_corpus, preparing, progress
 
 _VERSION = 1  # to be raised when other shards come out of the same files
-NUM_UTTERANCES = {
-    'train-clean-100': 28_539,
-    'train-clean-360': 104_014,
-    'train-other-500': 148_688,
-    'dev-clean': 2_703,
-    'dev-other': 2_864,
-    'test-clean': 2_620,
-    'test-other': 2_939,
-}
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)  # of archives
 _SHOWN = 5  # dropped utterances that the summary names
 
 
@@ -73,78 +60,6 @@ class Settings(NamedTuple):
     out: str
     utterances_per_shard: int = 1000
     allow_partial: bool = False
-
-
-class _File(NamedTuple):
-    """A FLAC file or a list of transcripts, in the order of the corpus."""
-
-    name: str  # without folder
-    read: Callable[[], bytes]
-
-
-class _Folder:
-    """A split, unpacked."""
-
-    reads_anytime = True
-
-    def __init__(self, path: str):
-        self.path, self.split = path, os.path.basename(os.path.abspath(path))
-        self._paths = sorted(
-            glob.glob(os.path.join(glob.escape(path), '*', '*', '*.flac'))
-            + glob.glob(os.path.join(glob.escape(path), '*', '*', '*.trans.txt'))
-        )
-
-    def Files(self) -> Iterator[_File]:
-        for path in self._paths:
-            yield _File(os.path.basename(path), lambda path=path: _ReadFile(path))
-
-    def Fingerprint(self) -> str:
-        stats = [os.stat(path) for path in self._paths]
-        names = [os.path.relpath(path, self.path) for path in self._paths]
-        return cache.Key(_VERSION, names, [(s.st_size, s.st_mtime_ns) for s in stats])
-
-
-class _Archive:
-    """A split as a tar file, which is read from its beginning to its end."""
-
-    reads_anytime = False
-
-    def __init__(self, path: str):
-        self.path = path
-        self.split = os.path.basename(path).split('.tar')[0]
-
-    def Files(self) -> Iterator[_File]:
-        try:
-            with tarfile.open(self.path, 'r|*') as archive:
-                for member in archive:
-                    parts = member.name.split('/')
-                    if not member.isfile() or not parts[-1].endswith(('.flac', '.trans.txt')):
-                        continue
-                    if self.split not in parts:
-                        raise ValueError(
-                            f'{self.path} holds {member.name}, which is not of {self.split}. '
-                            'Unpack it and name the folders of the splits.'
-                        )
-                    opened = archive.extractfile(member)
-                    yield _File(parts[-1], functools.partial(self._Read, opened))
-        except _DAMAGE as error:
-            raise self._Damaged(error) from None
-
-    def Fingerprint(self) -> str:
-        stat = os.stat(self.path)
-        return cache.Key(_VERSION, os.path.basename(self.path), stat.st_size, stat.st_mtime_ns)
-
-    def _Read(self, opened: Any) -> bytes:
-        try:
-            return opened.read()
-        except _DAMAGE as error:
-            raise self._Damaged(error) from None
-
-    def _Damaged(self, error: Exception) -> ValueError:
-        return ValueError(f'{self.path} is cut short or damaged: {error}. Download it again.')
-
-
-_Corpus = Union[_Folder, _Archive]
 
 
 class _Checked(NamedTuple):
@@ -176,71 +91,22 @@ def Prepare(settings: Settings) -> str:
       hyperparams.ConfigError: if the folder is in use.
     """
     audio.CheckNative()
-    corpora = [corpus for path in settings.inputs for corpus in _Open(path)]
-    _CheckDistinct(corpora)
-    os.makedirs(settings.out, exist_ok=True)
-    with locks.JobLock(settings.out, 'prepare_librispeech'):
-        record_writer.RemoveLeftovers(settings.out)
-        checked = {corpus.split: _Check(settings, corpus) for corpus in corpora}
-        made = {c.split: _Write(settings, c, checked[c.split]) for c in corpora}
+    splits = librispeech_corpus.Open(settings.inputs)
+    with preparing.Folder(settings.out, 'prepare_librispeech'):
+        checked = {split.name: _Check(settings, split) for split in splits}
+        made = {split.name: _Write(settings, split, checked[split.name]) for split in splits}
         return _Summarize(settings, checked, made)
 
 
-def _Open(path: str) -> list[_Corpus]:
-    """The splits of an input."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(f'There is no file or folder {os.path.abspath(path)}.')
-    if not os.path.isdir(path):
-        return [_Archive(path)]
-    if _IsSplit(path):
-        return [_Folder(path)]
-    inside = [os.path.join(path, name) for name in sorted(os.listdir(path))]
-    found: list[_Corpus] = [_Folder(folder) for folder in inside if _IsSplit(folder)]
-    if not found:
-        raise ValueError(
-            f'{path} holds no split of LibriSpeech: no {{speaker}}/{{chapter}}/*.trans.txt in it '
-            'nor in a folder of it.'
-        )
-    for folder in inside:
-        if not _IsSplit(folder) and _HasAudio(folder):
-            print(f'{folder}: audio without *.trans.txt, left out.', file=sys.stderr)
-    return found
-
-
-def _HasAudio(path: str) -> bool:
-    pattern = os.path.join(glob.escape(path), '**', '*.flac')
-    return next(glob.iglob(pattern, recursive=True), None) is not None
-
-
-def _IsSplit(path: str) -> bool:
-    pattern = os.path.join(glob.escape(path), '*', '*', '*.trans.txt')
-    return next(glob.iglob(pattern), None) is not None
-
-
-def _CheckDistinct(corpora: Sequence[_Corpus]) -> None:
-    by_name: dict[str, _Corpus] = {}
-    for corpus in corpora:
-        if corpus.split in by_name:
-            raise ValueError(
-                f'{corpus.split} is given twice: {by_name[corpus.split].path} and {corpus.path}.'
-            )
-        by_name[corpus.split] = corpus
-
-
-def _Check(settings: Settings, corpus: _Corpus) -> _Checked:
+def _Check(settings: Settings, split: librispeech_corpus.Split) -> _Checked:
     """Decodes every utterance of a split, unless that was done before."""
-    path = os.path.join(settings.out, f'{corpus.split}.checked.json')
-    fingerprint = corpus.Fingerprint()
+    path = os.path.join(settings.out, f'{split.name}.checked.json')
+    fingerprint = split.Fingerprint()
     checked = _Remembered(path, fingerprint)
     if checked is None:
-        checked = _Decode(corpus)
-
-        def _Remember(temporary: str) -> None:
-            with open(temporary, 'w', encoding='utf-8') as file:
-                json.dump({'fingerprint': fingerprint, **checked._asdict()}, file)
-
-        cache.WriteWhole(path, _Remember)
-    _CheckCount(settings, corpus, checked)
+        checked = _Decode(split)
+        atomic.Write(path, json.dumps({'fingerprint': fingerprint, **checked._asdict()}))
+    _CheckCount(settings, split, checked)
     return checked
 
 
@@ -256,20 +122,20 @@ def _Remembered(path: str, fingerprint: str) -> Optional[_Checked]:
     return _Checked(kept, dropped)  # type: ignore[arg-type]
 
 
-def _CheckCount(settings: Settings, corpus: _Corpus, checked: _Checked) -> None:
-    found, wanted = len(checked.kept), NUM_UTTERANCES.get(corpus.split)
+def _CheckCount(settings: Settings, split: librispeech_corpus.Split, checked: _Checked) -> None:
+    found, wanted = len(checked.kept), librispeech_corpus.NUM_UTTERANCES.get(split.name)
     why = ''.join(f'\n  {name}: {reason}' for name, reason in checked.dropped[:_SHOWN])
     if not found:
-        raise ValueError(f'{corpus.path}: no utterance is fit for use.{why}')
+        raise ValueError(f'{split.path}: no utterance is fit for use.{why}')
     if wanted is not None and found != wanted and not settings.allow_partial:
         raise ValueError(
-            f'{corpus.path}: {found:,} utterances are fit for use, {corpus.split} has {wanted:,}; '
+            f'{split.path}: {found:,} utterances are fit for use, {split.name} has {wanted:,}; '
             f'{len(checked.dropped):,} were dropped. Download it again, or take what there is with '
             f'--allow_partial.{why}'
         )
 
 
-def _Decode(corpus: _Corpus) -> _Checked:
+def _Decode(split: librispeech_corpus.Split) -> _Checked:
     """Lengths and faults of all FLAC files, found on all cores, and the transcripts."""
     texts: dict[str, str] = {}
     lengths: dict[str, tuple[int, int]] = {}
@@ -283,15 +149,15 @@ def _Decode(corpus: _Corpus) -> _Checked:
 
     waiting: collections.deque[tuple[str, Any]] = collections.deque()
     threads = os.cpu_count() or 1
-    title = f'checking {corpus.split}'
+    title = f'checking {split.name}'
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        total = NUM_UTTERANCES.get(corpus.split)
-        for file in progress.Progress(title, corpus.Files(), total, 'files'):
+        total = librispeech_corpus.NUM_UTTERANCES.get(split.name)
+        for file in progress.Progress(title, split.Files(), total, 'files'):
             if file.name.endswith('.trans.txt'):
                 texts.update(_Transcripts(file))
                 continue
             name = file.name[: -len('.flac')]
-            read = file.read if corpus.reads_anytime else functools.partial(bytes, file.read())
+            read = file.read if split.reads_anytime else functools.partial(bytes, file.read())
             waiting.append((name, pool.submit(_Length, name, read)))
             if len(waiting) > 8 * threads:
                 _Take(*waiting.popleft())
@@ -314,7 +180,7 @@ def _Length(name: str, read: Callable[[], bytes]) -> tuple[int, int]:
     return len(waveform), rate
 
 
-def _Transcripts(file: _File) -> dict[str, str]:
+def _Transcripts(file: librispeech_corpus.File) -> dict[str, str]:
     try:
         lines = file.read().decode('utf-8').splitlines()
     except UnicodeDecodeError as error:
@@ -323,66 +189,46 @@ def _Transcripts(file: _File) -> dict[str, str]:
     return {name: text.strip() for name, _, text in split if name}
 
 
-def _Write(settings: Settings, corpus: _Corpus, checked: _Checked) -> list[str]:
+def _Write(settings: Settings, split: librispeech_corpus.Split, checked: _Checked) -> list[str]:
     """Writes the shards of a split, but for those that stand there; returns their paths."""
-    prefix = os.path.join(settings.out, corpus.split)
+    prefix = os.path.join(settings.out, split.name)
     count = len(checked.kept)
     shards = -(-count // settings.utterances_per_shard)
-    record_writer.RemoveOtherShards(prefix, shards)
-
-    def _WriteText(temporary: str) -> None:
-        with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
-            file.writelines(f'{text.lower()}\n' for _, text, _, _ in checked.kept)
-
-    cache.WriteWhole(f'{prefix}.txt', _WriteText)
+    text = ''.join(f'{text.lower()}\n' for _, text, _, _ in checked.kept)
+    atomic.Write(f'{prefix}.txt', text)
     meta = {
         'made_by': f'prepare_librispeech {_VERSION}',
-        'split': corpus.split,
+        'split': split.name,
         'utterances': cache.Key(checked.kept),
     }
-    title = f'writing {corpus.split}'
-    made = progress.Progress(title, _Records(corpus, checked), count, 'files')
-    return record_writer.WriteShards(made, prefix, count, shards, utterances.LENGTH_NAMES, meta)
+    title = f'writing {split.name}'
+    made = progress.Progress(title, _Records(split, checked), count, 'files')
+    return preparing.WriteShards(made, prefix, count, shards, utterances.LENGTH_NAMES, meta)
 
 
-class _Record:
-    """(payload, lengths), made when it is unpacked.
-
-    WriteShards only counts the records of shards that it keeps, so a restart costs little.
-    """
-
-    def __init__(self, file: _File, row: tuple[str, str, int, int]):
-        self._file, self._row = file, row
-
-    def __iter__(self) -> Iterator[Any]:
-        name, transcript, samples, rate = self._row
-        made = utterances.Utterance(name, self._file.read(), transcript, samples, rate)
-        return iter((utterances.Encode(made), utterances.Lengths(made)))
-
-
-def _Records(corpus: _Corpus, checked: _Checked) -> Iterator[Any]:
+def _Records(split: librispeech_corpus.Split, checked: _Checked) -> Iterator[preparing.LazyRecord]:
     rows = {f'{row[0]}.flac': row for row in checked.kept}
-    for file in corpus.Files():
+    for file in split.Files():
         if file.name in rows:
-            yield _Record(file, rows[file.name])
+            yield preparing.LazyRecord(functools.partial(_Record, file, rows[file.name]))
 
 
-def _ReadFile(path: str) -> bytes:
-    with open(path, 'rb') as file:
-        return file.read()
+def _Record(
+    file: librispeech_corpus.File, row: tuple[str, str, int, int]
+) -> tuple[bytes, Sequence[int]]:
+    """(payload, lengths) of an utterance."""
+    name, transcript, samples, rate = row
+    made = utterances.Utterance(name, file.read(), transcript, samples, rate)
+    return utterances.Encode(made), utterances.Lengths(made)
 
 
 def _Summarize(settings: Settings, checked: dict[str, _Checked], made: dict[str, list[str]]) -> str:
     """Adds to prepare.json, which tells of earlier splits too; returns the same as text."""
-    path = os.path.join(settings.out, 'prepare.json')
-    report: dict[str, Any] = {'lingvo_lite': __version__, 'splits': {}}
-    if os.path.exists(path):
-        with open(path, encoding='utf-8') as file:
-            report['splits'] = json.load(file)['splits']
+    splits = preparing.ReadReport(settings.out).get('splits', {})
     rows, lines = [], []
     for split, paths in made.items():
         held = checked[split]
-        report['splits'][split] = {
+        splits[split] = {
             'utterances': len(held.kept),
             'hours': round(held.hours, 3),
             'dropped': dict(held.dropped),
@@ -401,12 +247,7 @@ def _Summarize(settings: Settings, checked: dict[str, _Checked], made: dict[str,
         if len(held.dropped) > _SHOWN:
             lines.append(f'... all {len(held.dropped):,} are in prepare.json')
 
-    def _WriteReport(temporary: str) -> None:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            json.dump(report, file, indent=2, ensure_ascii=False)
-            file.write('\n')
-
-    cache.WriteWhole(path, _WriteReport)
+    preparing.WriteReport(settings.out, {'splits': splits})
     head = ('', 'utterances', 'hours', 'dropped', 'shards')
     table = tables.Format(head, [tuple(map(str, row)) for row in rows])
     return '\n'.join([table.rstrip('\n'), *lines, f'In {os.path.abspath(settings.out)}.'])
@@ -414,30 +255,15 @@ def _Summarize(settings: Settings, checked: dict[str, _Checked], made: dict[str,
 
 def Main(argv: Optional[Sequence[str]] = None) -> int:
     """The command; returns the exit code: 2 for a mistake, told in one line."""
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # before TensorFlow is imported
-    try:
-        print(Prepare(Settings(**vars(Parser().parse_args(argv)))))
-    except (ValueError, OSError, ImportError) as error:
-        print(f'prepare_librispeech: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('prepare_librispeech: stopped; the same command goes on from here.', file=sys.stderr)
-        return 130
-    return 0
+    return preparing.Main(
+        'prepare_librispeech', lambda: Prepare(Settings(**vars(Parser().parse_args(argv))))
+    )
 
 
 def Parser() -> argparse.ArgumentParser:
     """The parser of the flags."""
-    parser = argparse.ArgumentParser(
-        prog='prepare_librispeech',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = preparing.Parser('prepare_librispeech', __doc__ or '', 'librispeech')
     parser.add_argument('inputs', nargs='+', metavar='PATH', help='archives or folders')
-    parser.add_argument(
-        '--out', metavar='DIR', required=True, help='librispeech in the data folder'
-    )
     most = Settings._field_defaults['utterances_per_shard']
     parser.add_argument(
         '--utterances_per_shard',

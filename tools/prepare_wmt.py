@@ -23,20 +23,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
+import itertools
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from lingvo_lite import __version__, flag_types
-from lingvo_lite.inputs import cache, record_writer, records
+from lingvo_lite import flag_types
+from lingvo_lite.inputs import cache, records
 from lingvo_lite.inputs.text import pairs, tokenizers
-from lingvo_lite.runs import locks, tables
+from lingvo_lite.runs import tables
 
-from . import pair_cleaning, progress
+from . import pair_cleaning, preparing, progress
 
 _VERSION = 1  # to be raised when other shards come out of the same text and settings
 DATASETS = ('train', 'newstest2013', 'newstest2014')  # of --train, --dev, --test
@@ -68,16 +69,7 @@ class Settings(NamedTuple):
 
 def Main(argv: Optional[Sequence[str]] = None) -> int:
     """The command; returns the exit code: 2 for a mistake, told in one line."""
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # before TensorFlow is imported
-    try:
-        print(Prepare(_Read(argv)))
-    except (ValueError, OSError) as error:
-        print(f'prepare_wmt: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('prepare_wmt: stopped; the same command goes on from here.', file=sys.stderr)
-        return 130
-    return 0
+    return preparing.Main('prepare_wmt', lambda: Prepare(_Read(argv)))
 
 
 def Prepare(settings: Settings) -> str:
@@ -97,9 +89,7 @@ def Prepare(settings: Settings) -> str:
         name: _Corpus([_Open(each)])
         for name, each in zip(DATASETS[1:], (settings.dev, settings.test))
     }
-    os.makedirs(settings.out, exist_ok=True)
-    with locks.JobLock(settings.out, 'prepare_wmt'):
-        record_writer.RemoveLeftovers(settings.out)
+    with preparing.Folder(settings.out, 'prepare_wmt'):
         selection = pair_cleaning.Selection(settings.rules, len(train))
         texts = train.Cleaned(np.arange(len(train)))
         selection.Scan(_Progress('reading', texts, len(train)))
@@ -178,15 +168,9 @@ def _Tokenizer(
     key = cache.Key(
         'wmt', _VERSION, train.Fingerprint(), settings.rules, settings.vocab_size, len(sample)
     )
-    with open(cache.Produce(f'tokenizers/{key}.model', _Train), 'rb') as file:
-        model = file.read()
+    trained = cache.Produce(f'tokenizers/{key}.model', _Train)
     path = os.path.abspath(os.path.join(settings.out, 'spm.model'))
-
-    def _Copy(temporary: str) -> None:
-        with open(temporary, 'wb') as file:
-            file.write(model)
-
-    cache.WriteWhole(path, _Copy)
+    cache.WriteWhole(path, functools.partial(shutil.copyfile, trained))
     p = tokenizers.SentencePieceTokenizer.Params()
     return p.Set(vocab_size=settings.vocab_size, model_file=path).Instantiate()
 
@@ -217,7 +201,6 @@ def _Write(
 ) -> list[str]:
     """Writes the shards of a dataset, but for those that stand there; returns their paths."""
     prefix = os.path.join(settings.out, name)
-    record_writer.RemoveOtherShards(prefix, shards)
     meta = {
         'made_by': f'prepare_wmt {_VERSION}',
         'text': corpus.Fingerprint(),
@@ -225,50 +208,34 @@ def _Write(
         'tokenizer': tokenizer.Fingerprint(),
     }
     made = _Progress(f'writing {name}', _Records(texts, tokenizer), count)
-    return record_writer.WriteShards(made, prefix, count, shards, pairs.LENGTH_NAMES, meta)
+    return preparing.WriteShards(made, prefix, count, shards, pairs.LENGTH_NAMES, meta)
 
 
 class _Chunk:
-    """Texts of some pairs, and their ids, which are found when first asked for."""
+    """Some pairs, and their ids, which are found when first asked for."""
 
-    def __init__(self, texts: list[tuple[str, str]], tokenizer: tokenizers.BaseTokenizer):
-        self.texts = texts
+    def __init__(self, texts: Sequence[tuple[str, str]], tokenizer: tokenizers.BaseTokenizer):
+        self._texts = texts
         self._tokenizer = tokenizer
         self._counts: list[int] = []
 
-    def Counts(self, i: int) -> tuple[int, int]:
-        """The number of tokens of source and target of pair i."""
+    def Records(self) -> Iterator[preparing.LazyRecord]:
+        """The records of all pairs."""
+        return (preparing.LazyRecord(lambda i=i: self._Make(i)) for i in range(len(self._texts)))
+
+    def _Make(self, i: int) -> tuple[bytes, list[int]]:
+        """The payload of pair i, and the number of tokens of source and target."""
         if not self._counts:
-            rows = self._tokenizer.Encode([text for pair in self.texts for text in pair])
+            rows = self._tokenizer.Encode([text for pair in self._texts for text in pair])
             self._counts = [len(row) for row in rows]
-        return self._counts[2 * i], self._counts[2 * i + 1]
-
-
-class _Record:
-    """(payload, lengths), made when it is unpacked.
-
-    WriteShards only counts the records of shards that it keeps, so a restart costs little.
-    """
-
-    def __init__(self, chunk: _Chunk, i: int):
-        self._chunk, self._i = chunk, i
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((pairs.EncodePair(*self._chunk.texts[self._i]), self._chunk.Counts(self._i)))
+        return pairs.EncodePair(*self._texts[i]), self._counts[2 * i : 2 * i + 2]
 
 
 def _Records(
     texts: Iterator[tuple[str, str]], tokenizer: tokenizers.BaseTokenizer
-) -> Iterator[Any]:
-    chunk: list[tuple[str, str]] = []
-    for pair in texts:
-        chunk.append(pair)
-        if len(chunk) == _CHUNK:
-            made = _Chunk(chunk, tokenizer)
-            yield from (_Record(made, i) for i in range(len(chunk)))
-            chunk = []
-    made = _Chunk(chunk, tokenizer)
-    yield from (_Record(made, i) for i in range(len(chunk)))
+) -> Iterator[preparing.LazyRecord]:
+    while chunk := list(itertools.islice(texts, _CHUNK)):
+        yield from _Chunk(chunk, tokenizer).Records()
 
 
 def _Summarize(
@@ -278,7 +245,6 @@ def _Summarize(
     made: dict[str, list[str]],
 ) -> str:
     """Writes prepare.json; returns the same as text."""
-    dropped = selection.Dropped()
     rows, report = [], {}
     for name, paths in made.items():
         opened = records.RecordSource(paths)
@@ -291,22 +257,16 @@ def _Summarize(
             'shards': len(paths),
         }
 
-    def _WriteReport(path: str) -> None:
-        content = {
-            'lingvo_lite': __version__,
-            'files': {'train': settings.train, 'dev': settings.dev, 'test': settings.test},
-            'rules': dataclasses.asdict(settings.rules),
-            'vocab_size': settings.vocab_size,
-            'sample_pairs': settings.sample_pairs,
-            'pairs_read': num_read,
-            'pairs_dropped': dropped,
-            'made': report,
-        }
-        with open(path, 'w', encoding='utf-8') as file:
-            json.dump(content, file, indent=2, ensure_ascii=False)
-            file.write('\n')
-
-    cache.WriteWhole(os.path.join(settings.out, 'prepare.json'), _WriteReport)
+    told = {
+        'files': {'train': settings.train, 'dev': settings.dev, 'test': settings.test},
+        'rules': dataclasses.asdict(settings.rules),
+        'vocab_size': settings.vocab_size,
+        'sample_pairs': settings.sample_pairs,
+        'pairs_read': num_read,
+        'pairs_dropped': selection.Dropped(),
+        'made': report,
+    }
+    preparing.WriteReport(settings.out, told)
     table = tables.Format(('', 'pairs', 'source tokens', 'target tokens', 'shards'), rows)
     return (
         f'{num_read:,} training pairs read, {len(selection.kept):,} kept; dropped: '
@@ -336,17 +296,11 @@ def _Read(argv: Optional[Sequence[str]]) -> Settings:
 
 def Parser() -> argparse.ArgumentParser:
     """The parser of the flags."""
-    parser = argparse.ArgumentParser(
-        prog='prepare_wmt',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = preparing.Parser('prepare_wmt', __doc__ or '', 'wmt_en_de')
     pair: dict[str, Any] = {'type': _PairOfFiles, 'metavar': 'SRC,TGT', 'required': True}
     parser.add_argument('--train', nargs='+', action='extend', help='may be repeated', **pair)
     parser.add_argument('--dev', help='newstest2013', **pair)
     parser.add_argument('--test', help='newstest2014', **pair)
-    parser.add_argument('--out', metavar='DIR', required=True, help='wmt_en_de in the data folder')
     fields, rules = Settings._field_defaults, pair_cleaning.Rules()
     count = flag_types.Count
     for flag, kind, default, text in (

@@ -8,9 +8,9 @@ from .data_files import (
 )
 from .feed import Batch as Batch
 from .mixed_input import MixedInput as MixedInput
+from .own_input import OwnInput as OwnInput
 from .pipeline import BaseInput as BaseInput
-from .record_writer import ShardWriter as ShardWriter
-from .records import RecordSource as RecordSource
+from .records import RecordSource as RecordSource, ShardWriter as ShardWriter
 from .source import (
     BadRecordError as BadRecordError,
     IterableSource as IterableSource,
@@ -29,10 +29,10 @@ from .speech.utterances import (
 )
 from .speech.waveform_input import WaveformInput as WaveformInput
 from .text.pairs import LinePairs as LinePairs, RecordPairs as RecordPairs
-from .text.parallel import (
-    ParallelTextInput as ParallelTextInput,
-    SourceTextInput as SourceTextInput,
-)
+from .text.parallel import ParallelTextInput as ParallelTextInput
+from .text.source_text import SourceTextInput as SourceTextInput
+from .text.text_input import TextInput as TextInput
+from .text.tokenized_input import TokenizedInput as TokenizedInput
 from .text.tokenizers import (
     NUM_SPECIAL as NUM_SPECIAL,
     BaseTokenizer as BaseTokenizer,

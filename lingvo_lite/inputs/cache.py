@@ -5,8 +5,8 @@ again. Names hold a hash of everything that the content depends on, so nothing i
 
     generated/…          data that a recipe makes (tasks/mt)
     manifests/…          lengths and hashes of audio files (manifests.py)
-    tokenizers/<hash>…   vocabularies trained at first use (tokenizers.py)
-    tokens/<hash>.npz    token counts, and the ids of small sources (text.py)
+    tokenizers/<hash>…   vocabularies trained at first use (text/tokenizers/)
+    tokens/<hash>.npz    token counts, and the ids of small sources (text/token_table.py)
     lines/<hash>.txt     .gz line files, unpacked for random access (source.py)
 """
 
@@ -18,7 +18,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 try:
     import fcntl
@@ -27,6 +27,7 @@ except ImportError:  # no such locks here: two processes then do the work twice,
 
 _log = logging.getLogger(__name__)
 _VARIABLE = 'LINGVO_LITE_CACHE'
+_BLOCK = 1 << 20  # bytes that are hashed in one go
 _T = TypeVar('_T')
 
 
@@ -45,6 +46,20 @@ def CacheDir() -> str:
 def Key(*parts: object) -> str:
     """A file name's worth of hash over the text of `parts`."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+
+def FileHash(path: str, digest: Any = None) -> str:
+    """A hash of the bytes of a file.
+
+    Args:
+      path: of the file.
+      digest: fresh from hashlib; None: BLAKE2b, as long as that of `Key`.
+    """
+    digest = digest or hashlib.blake2b(digest_size=12)
+    with open(path, 'rb') as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def Produce(name: str, write: Callable[[str], None]) -> str:

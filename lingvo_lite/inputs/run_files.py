@@ -26,7 +26,6 @@ from lingvo_lite import hyperparams
 from lingvo_lite.inputs import cache, data_files
 
 _MANIFEST = 'files.json'
-_BLOCK = 1 << 20
 _current: Optional[Keeper] = None
 
 
@@ -130,8 +129,4 @@ def _Write(path: str, text: str) -> None:
 
 
 def _Hash(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return cache.FileHash(path, hashlib.sha256())

@@ -294,15 +294,7 @@ def _Unpacked(path: str) -> str:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f'{path} is cut short or damaged: {error}. Copy it again.') from None
 
-    return cache.Produce(os.path.join('lines', _FileHash(path) + '.txt'), _Write)
-
-
-def _FileHash(path: str) -> str:
-    digest = hashlib.blake2b(digest_size=12)
-    with open(path, 'rb') as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return cache.Produce(os.path.join('lines', cache.FileHash(path) + '.txt'), _Write)
 
 
 class IterableSource:

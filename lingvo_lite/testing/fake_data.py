@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lingvo_lite.inputs import record_writer
+from lingvo_lite.inputs import records
 from lingvo_lite.inputs.speech import audio, transcribed, utterances
 from lingvo_lite.inputs.text import pairs, parallel, tokenizers
 
@@ -106,7 +106,7 @@ def _WriteUtterances(params: Any, folder: Any, made: Sequence[utterances.Utteran
     for n, pattern in enumerate(patterns):
         own = payloads[n :: len(patterns)]
         prefix = _Path(folder, pattern.replace('-*.tfrecord', ''))
-        record_writer.WriteShards(own, prefix, len(own), 1, utterances.LENGTH_NAMES)
+        records.WriteShards(own, prefix, len(own), 1, utterances.LENGTH_NAMES)
 
 
 def _WriteCorpora(folder: Any) -> None:
@@ -136,7 +136,7 @@ def _WritePairs(params: Any, folder: Any, made: Sequence[tuple[str, str]]) -> No
     if params.file_pattern:
         prefix = _Path(folder, params.file_pattern.replace('-*.tfrecord', ''))
         payloads = ((pairs.EncodePair(*pair), [len(side) for side in pair]) for pair in made)
-        record_writer.WriteShards(payloads, prefix, len(made), 2, pairs.LENGTH_NAMES)
+        records.WriteShards(payloads, prefix, len(made), 2, pairs.LENGTH_NAMES)
         return
     for side, name in enumerate((params.source_file, params.target_file)):
         WriteLines(_Path(folder, name), [pair[side] for pair in made])

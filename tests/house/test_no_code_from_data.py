@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from lingvo_lite import experiment, hyperparams, literals, overrides, registry
-from lingvo_lite.inputs import data_files, examples, record_writer, records, source
+from lingvo_lite.inputs import data_files, examples, records, source
 from lingvo_lite.inputs.speech import manifests, transcribed, utterances
-from lingvo_lite.inputs.text import pairs, parallel, tokenizers
+from lingvo_lite.inputs.text import pairs, parallel, source_text, tokenizers
 from lingvo_lite.jobs import restore
 from lingvo_lite.jobs.config import describe, job_params
 from lingvo_lite.runs import metrics_log, rundir
@@ -269,7 +269,7 @@ def test_records_and_sidecars(data):
     lengths = [[3, 3]] * 3
     payloads = [PICKLE, examples.Encode({'source': PICKLE, 'target': b'x'}), b"os.system('true')"]
     meta = {'tokenizer': "__import__('os').system('true')"}
-    with record_writer.ShardWriter(path, pairs.LENGTH_NAMES, meta) as writer:
+    with records.ShardWriter(path, pairs.LENGTH_NAMES, meta) as writer:
         for payload, own in zip(payloads, lengths):
             writer.Write(payload, own)
     held = pairs.RecordPairs([path])
@@ -288,7 +288,7 @@ def test_records_and_sidecars(data):
 
 def test_text_is_text(data):
     (data / 'a.en').write_text('\n'.join(TEXTS))
-    p = parallel.SourceTextInput.Params().Set(batch_size=4, source_file=str(data / 'a.en'))
+    p = source_text.SourceTextInput.Params().Set(batch_size=4, source_file=str(data / 'a.en'))
     with Quiet():
         inputs = p.Instantiate()
         list(inputs.Batches(train=False))

@@ -17,12 +17,11 @@ from lingvo_lite.inputs import (
     examples,
     feed as feed_lib,
     mixed_input,
-    record_writer,
     records,
     source,
 )
 from lingvo_lite.inputs.speech import audio, manifests, transcribed, utterances
-from lingvo_lite.inputs.text import pairs, parallel, token_table, tokenizers
+from lingvo_lite.inputs.text import pairs, parallel, source_text, token_table, tokenizers
 
 tf = pytest.importorskip('tensorflow')
 RATE = 8000
@@ -48,9 +47,7 @@ def WriteRecords(folder, payloads=None, lengths=None, name='train', more=None):
     meta = {'tokenizer': tokenizers.ByteTokenizer.Params().Instantiate().Fingerprint()}
     meta.update(more or {})
     made = zip(payloads, lengths)
-    return record_writer.WriteShards(
-        made, str(folder / name), len(payloads), 1, pairs.LENGTH_NAMES, meta
-    )
+    return records.WriteShards(made, str(folder / name), len(payloads), 1, pairs.LENGTH_NAMES, meta)
 
 
 def Text(kind, **values):
@@ -70,7 +67,7 @@ def WriteSpeech(folder, changed=None, lengths=None, name='speech'):
         payload = (changed or {}).get(i, utterances.Encode(one))
         rows.append((payload, (lengths or {}).get(i, utterances.Lengths(one))))
     prefix = str(folder / name)
-    return record_writer.WriteShards(iter(rows), prefix, len(rows), 1, utterances.LENGTH_NAMES)
+    return records.WriteShards(iter(rows), prefix, len(rows), 1, utterances.LENGTH_NAMES)
 
 
 def Speech(**values):
@@ -560,11 +557,11 @@ def test_bad_lines_of_ones_own_count_over_all_windows(data_folder, monkeypatch, 
     (data_folder / 'own.txt').write_bytes(data)
     for name in (str(data_folder / 'own.txt'), '-'):
         monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
-        p = parallel.SourceTextInput.FromParallel(Text('lines', max_bad_records=2), name)
-        assert Windows(p, parallel.OpenLines(name), 2) == ([0, 1, 3, 5], {2, 4})
+        p = source_text.SourceTextInput.FromParallel(Text('lines', max_bad_records=2), name)
+        assert Windows(p, source_text.SourceTextInput.Open(name), 2) == ([0, 1, 3, 5], {2, 4})
         monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
         with pytest.raises(source.BadRecordError, match=r', line 5.*not UTF-8.*2 of 6 records'):
-            Windows(p.Set(max_bad_records=1), parallel.OpenLines(name), 2)
+            Windows(p.Set(max_bad_records=1), source_text.SourceTextInput.Open(name), 2)
 
 
 def test_bad_files_of_ones_own_count_over_all_windows(data_folder, caplog):
@@ -578,15 +575,15 @@ def test_bad_files_of_ones_own_count_over_all_windows(data_folder, caplog):
     listed.write_text(''.join(f'{data_folder}/{i}.wav\n\n' for i in range(10)))
     p = transcribed.SpeechFilesInput.FromParallel(Speech(max_bad_records=3), str(listed))
     served = [i for i in range(10) if i not in (1, 5, 8)]
-    assert Windows(p, transcribed.OpenPaths(str(listed)), 4) == (served, {1, 5, 8})
+    assert Windows(p, transcribed.SpeechFilesInput.Open(str(listed)), 4) == (served, {1, 5, 8})
     assert Served(p, [1, 5, 8]).NumExamples() == 10
     with pytest.raises(source.BadRecordError, match='8.wav: cut short.*3 of 10 records skipped'):
-        Windows(p.Set(max_bad_records=2), transcribed.OpenPaths(str(listed)), 4)
+        Windows(p.Set(max_bad_records=2), transcribed.SpeechFilesInput.Open(str(listed)), 4)
 
 
 def test_a_window_of_bad_records_only(data_folder):
     lines = source.MemorySource([source.BadRecordError('x, line 1: bad.')], 'x')
-    p = parallel.SourceTextInput.FromParallel(Text('lines', max_bad_records=1), 'x')
+    p = source_text.SourceTextInput.FromParallel(Text('lines', max_bad_records=1), 'x')
     assert Take(p.Instantiate(lines=lines), train=False) == []
 
 

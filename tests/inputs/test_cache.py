@@ -1,5 +1,6 @@
 """Files appear in the cache whole, once, whoever asks."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -72,3 +73,11 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch):
 def test_keys_tell_parts_apart():
     assert cache.Key('a', 'b') == cache.Key('a', 'b')
     assert len({cache.Key('a', 'b'), cache.Key('ab'), cache.Key('a', ['b'])}) == 3
+
+
+def test_a_hash_of_a_file_is_that_of_its_bytes(tmp_path):
+    data = bytes(range(256)) * 9000  # more than is read at once
+    (tmp_path / 'x').write_bytes(data)
+    wanted = hashlib.blake2b(data, digest_size=12).hexdigest()
+    assert cache.FileHash(str(tmp_path / 'x')) == wanted
+    assert cache.FileHash(str(tmp_path / 'x'), hashlib.sha256()) == hashlib.sha256(data).hexdigest()

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from lingvo_lite.inputs import record_writer, records, source
+from lingvo_lite.inputs import records, source
 
 tf = pytest.importorskip('tensorflow')
 NUM = 23
@@ -21,7 +21,7 @@ def Records(count=NUM):
 
 def Write(folder, shards=3, meta=None):
     prefix = os.path.join(str(folder), 'sub', 'train')
-    return record_writer.WriteShards(Records(), prefix, NUM, shards, ('source', 'target'), meta)
+    return records.WriteShards(Records(), prefix, NUM, shards, ('source', 'target'), meta)
 
 
 def Flip(path, at):
@@ -138,7 +138,7 @@ def test_whole_shards_are_kept_and_others_written_again(tmp_path):
 def test_an_error_while_writing_leaves_nothing(tmp_path):
     path = str(tmp_path / 'x.tfrecord')
     with pytest.raises(ValueError, match='lengths for'):
-        with record_writer.ShardWriter(path, ('source',)) as writer:
+        with records.ShardWriter(path, ('source',)) as writer:
             writer.Write(b'a', [1])
             writer.Write(b'b', [1, 2])
     assert os.listdir(tmp_path) == []
@@ -147,24 +147,24 @@ def test_an_error_while_writing_leaves_nothing(tmp_path):
 @pytest.mark.parametrize('count, text', [(NUM + 1, 'records end after'), (NUM - 1, 'more records')])
 def test_a_wrong_count_is_an_error(tmp_path, count, text):
     with pytest.raises(ValueError, match=text):
-        record_writer.WriteShards(Records(), str(tmp_path / 'x'), count, 2, ('source', 'target'))
+        records.WriteShards(Records(), str(tmp_path / 'x'), count, 2, ('source', 'target'))
 
 
 def test_shards_in_another_number_go_and_all_else_stays(tmp_path):
     def Write(name, shards):
-        return record_writer.WriteShards([(b'x', ())] * 3, str(tmp_path / name), 3, shards)
+        return records.WriteShards([(b'x', ())] * 3, str(tmp_path / name), 3, shards)
 
     others = [*Write('dev-other', 1), *Write('dev-00001-of-00002', 1)]
     Write('dev', 2)
     kept = Write('dev', 3)
-    record_writer.RemoveOtherShards(str(tmp_path / 'dev'), 3)
+    records.RemoveOtherShards(str(tmp_path / 'dev'), 3)
     wanted = {name for path in (*others, *kept) for name in (path, records.SidecarPath(path))}
     assert {str(path) for path in tmp_path.iterdir()} == wanted
 
 
 def test_more_shards_than_records(tmp_path):
     with pytest.raises(ValueError, match='cannot fill 9 shards'):
-        record_writer.WriteShards(iter(()), str(tmp_path / 'x'), 3, 9)
+        records.WriteShards(iter(()), str(tmp_path / 'x'), 3, 9)
 
 
 def test_a_shard_that_is_missing_is_no_small_corpus(tmp_path):

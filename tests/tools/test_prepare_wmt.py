@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import registry
-from lingvo_lite.inputs import data_files, record_writer, records
+from lingvo_lite.inputs import data_files, records
 from lingvo_lite.inputs.text import pairs, tokenizers
 from lingvo_lite.runs import locks
 from lingvo_lite.testing import fake_data
@@ -107,7 +107,7 @@ def test_what_is_made(text, tmp_path, capsys):
 def test_interrupted_it_goes_on_to_the_same_bytes(text, tmp_path, monkeypatch, capsys):
     whole, out = tmp_path / 'whole', tmp_path / 'out'
     assert prepare_wmt.Main(Flags(text, whole, '--shards=4')) == 0
-    write, left = record_writer.ShardWriter.Write, len(TRAIN) // 2 + 5
+    write, left = records.ShardWriter.Write, len(TRAIN) // 2 + 5
 
     def Write(self, *args):
         nonlocal left
@@ -117,7 +117,7 @@ def test_interrupted_it_goes_on_to_the_same_bytes(text, tmp_path, monkeypatch, c
         write(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(record_writer.ShardWriter, 'Write', Write)
+        patch.setattr(records.ShardWriter, 'Write', Write)
         assert prepare_wmt.Main(Flags(text, out, '--shards=4')) == 130
     assert 'the same command goes on from here' in capsys.readouterr().err
     (out / 'train-00002-of-00004.tfrecord.99999.tmp').write_bytes(b'left by kill -9')

@@ -10,22 +10,19 @@ from typing import Any, Optional, Union
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import order, pipeline, source
+from lingvo_lite.inputs import order, own_input, source
 from lingvo_lite.inputs.speech import audio_headers, utterances, waveform_input
 
 _ENDINGS = ('.flac', '.wav', '.mp3')
 _Line = Union[str, source.BadRecordError]
 
 
-class SpeechFilesInput(waveform_input.WaveformInput):
+class SpeechFilesInput(own_input.OwnInput, waveform_input.WaveformInput):
     """Audio files without transcripts: what `decoder --input=FILE|-` reads.
 
     FILE is one audio file, a text file that names audio files, a path a line, a folder, or a
     pattern such as 'talks/*.flac'; of the last two the files are sorted by path. Batches have no
     `target`; `Strings` gives the path as `source`.
-
-        for paths in speech.OpenPaths('talk.flac').Windows(1000):
-            for batch in p.Instantiate(lines=paths).Batches(train=False): ...
     """
 
     @classmethod
@@ -40,11 +37,9 @@ class SpeechFilesInput(waveform_input.WaveformInput):
         return p
 
     @classmethod
-    def FromParallel(
-        cls, parallel: hyperparams.Params, source_file: str
-    ) -> hyperparams.InstantiableParams[Self]:
-        """Params that read `source_file` as an input of `parallel` Params reads its audio."""
-        return pipeline.ParamsLike(cls, parallel, source_file=source_file)
+    def Open(cls, path: str) -> source.IterableSource:
+        """The paths that an audio file (its own), a list, a folder, a pattern or '-' gives."""
+        return own_input.Stream(path, _InFile, _Named)
 
     def __init__(self, params: hyperparams.Params, lines: Optional[source.Source] = None):
         """Reads the heads of the files.
@@ -54,7 +49,7 @@ class SpeechFilesInput(waveform_input.WaveformInput):
           BadRecordError: if more files than allowed are missing, empty, cut short, or no audio.
         """
         if lines is None:
-            lines = next(OpenPaths(params.source_file).Windows(sys.maxsize), None)
+            lines = next(self.Open(params.source_file).Windows(sys.maxsize), None)
         if lines is None:
             raise ValueError(f'{params.source_file} is empty: it names no audio file.')
         super().__init__(params, utterances.FileUtterances(lines))
@@ -76,13 +71,6 @@ class SpeechFilesInput(waveform_input.WaveformInput):
 
     def _Collate(self, examples: list[Any], padded: tuple[int, ...]) -> nested_map.NestedMap:
         return nested_map.NestedMap(source=self._Waveforms(examples, padded[0]))
-
-
-def OpenPaths(path: str) -> source.IterableSource:
-    """The paths that an audio file (its own), a list, a folder, a pattern or '-' (stdin) gives."""
-    if path == '-':
-        return source.IterableSource(lambda: _Named(source.StandardInput()), 'standard input')
-    return source.IterableSource(lambda: _InFile(path), path)
 
 
 def FindAudioFiles(path: str) -> list[str]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -28,7 +27,6 @@ from lingvo_lite.inputs.speech import audio
 
 _VERSION = 1
 _THREADS = 8  # that read audio files
-_BLOCK = 1 << 20  # bytes that each of them holds
 _MANY = 10_000  # files, from which on the log says what takes so long
 
 
@@ -262,14 +260,10 @@ def _LengthOrNone(path: str) -> Optional[tuple[int, int]]:
 
 
 def _HashOrNone(path: str) -> Optional[str]:
-    digest = hashlib.blake2b(digest_size=12)
     try:
-        with open(path, 'rb') as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        return cache.FileHash(path)
     except OSError:
         return None
-    return digest.hexdigest()
 
 
 def Length(path: str) -> tuple[int, int]:

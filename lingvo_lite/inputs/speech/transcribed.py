@@ -23,17 +23,15 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
-from absl import logging
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import cache, data_files, order, source
 from lingvo_lite.inputs.speech import files, perturbation, utterances, waveform_input
-from lingvo_lite.inputs.text import token_table, tokenizers
+from lingvo_lite.inputs.text import token_arrays, token_table
 
 # Callers find what reads speech in one place.
 SpeechFilesInput = files.SpeechFilesInput
-OpenPaths = files.OpenPaths
 FindAudioFiles = files.FindAudioFiles
 
 
@@ -158,13 +156,7 @@ class SpeechInput(waveform_input.WaveformInput):
     def _Usable(self, train: bool) -> np.ndarray:
         usable = super()._Usable(train)
         empty = usable & (self._held.characters == 0)
-        if empty.any():
-            logging.warning(
-                '%s of %s utterances have an empty transcript%s. First: %s.',
-                *(f'{n:,}' for n in (int(empty.sum()), len(empty))),
-                ' and are not trained on' if train else '; they are kept',
-                self.Where(int(np.argmax(empty))),
-            )
+        self._WarnOfEmpty(empty, 'utterances have an empty transcript', train)
         if not train:
             return usable
         usable &= ~empty
@@ -248,20 +240,8 @@ class SpeechInput(waveform_input.WaveformInput):
 
     def _Collate(self, examples: list[Any], padded: tuple[int, ...]) -> nested_map.NestedMap:
         waves, tokens = zip(*((None, None) if e is None else e for e in examples))
+        counts = [0 if row is None else len(row) + 1 for row in tokens]
+        length = int(order.PaddedLengths(max(1, *counts)))
         return nested_map.NestedMap(
-            source=self._Waveforms(waves, padded[0]), target=_Targets(tokens)
+            source=self._Waveforms(waves, padded[0]), target=token_arrays.Targets(tokens, length)
         )
-
-
-def _Targets(rows: Sequence[Optional[Sequence[int]]]) -> nested_map.NestedMap:
-    """target.* of the tokens of each row; a row None is padding only."""
-    counts = np.array([0 if row is None else len(row) + 1 for row in rows])
-    length = int(order.PaddedLengths(max(1, counts.max())))
-    labels = np.full((len(rows), length), tokenizers.PAD_ID, np.int32)
-    ids = labels.copy()
-    for i, row in enumerate(rows):
-        if row is not None:
-            labels[i, : len(row) + 1] = [*row, tokenizers.EOS_ID]
-            ids[i, : len(row) + 1] = [tokenizers.BOS_ID, *row]
-    paddings = (np.arange(length) >= counts[:, None]).astype(np.float32)
-    return nested_map.NestedMap(ids=ids, labels=labels, paddings=paddings, weights=1 - paddings)

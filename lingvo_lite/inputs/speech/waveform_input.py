@@ -16,34 +16,25 @@ import numpy as np
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import pipeline, source
+from lingvo_lite.inputs import source
 from lingvo_lite.inputs.speech import audio, utterances
-from lingvo_lite.inputs.text import tokenizers
+from lingvo_lite.inputs.text import tokenized_input
 
 FRAMES_A_SECOND = 100
 _KEPT_SAMPLES = 1 << 26  # decoded audio that is kept in memory: 256 MB, 70 minutes at 16 kHz
 
 
-class WaveformInput(pipeline.BaseInput):
-    """What inputs of speech share: decoding, lengths, laying out.
-
-    Attributes:
-      tokenizer: of transcripts.
-    """
+class WaveformInput(tokenized_input.TokenizedInput):
+    """What inputs of speech share: decoding, lengths, laying out."""
 
     side_names = ('source',)
+    _held: utterances.Utterances
 
     @classmethod
     def Params(cls) -> hyperparams.InstantiableParams[Self]:
         """Params of this class."""
         p = super().Params()
         p.Define('sample_rate', 16000, 'Rate in hertz that all audio is brought to.')
-        p.Define(
-            'tokenizer',
-            tokenizers.ByteTokenizer.Params(),
-            'Turns transcripts into ids.',
-            bound=tokenizers.BaseTokenizer,
-        )
         return p
 
     @classmethod
@@ -59,40 +50,13 @@ class WaveformInput(pipeline.BaseInput):
         Raises:
           BadRecordError: if there are too many.
         """
-        super().__init__(params)
         audio.CheckNative()
-        self.tokenizer: tokenizers.BaseTokenizer = params.tokenizer.Instantiate()
-        self._held = held
-        total = held.first + len(held)
-        self._bad = source.BadRecords(params.max_bad_records, total, held.bad_ids, held.first)
+        super().__init__(params, held)
         for index in np.flatnonzero(~self._HaveAudio()):
             self._NoteBad(index, held.Problem(int(index)))
         self._kept: dict[tuple[int, fractions.Fraction], np.ndarray] = {}
         total = self._Samples(np.arange(len(held)), fractions.Fraction(1)).sum()
         self._keeps = total * self._NumSpeeds() <= _KEPT_SAMPLES
-
-    def NumExamples(self) -> int:
-        """Number of utterances, those that training skips included."""
-        return len(self._held)
-
-    def Vocabulary(self) -> str:
-        """The tokenizer's fingerprint."""
-        return self.tokenizer.Fingerprint()
-
-    def Tokens(self) -> list[str]:
-        """The tokenizer's tokens."""
-        return tokenizers.NamedTokens(self.tokenizer)
-
-    def Where(self, index: int) -> str:
-        """File and record of an utterance."""
-        return self._held.Where(index)
-
-    def Fingerprint(self) -> str:
-        """A hash of the utterances."""
-        return self._held.Fingerprint()
-
-    def _Files(self) -> str:
-        return self._held.name
 
     def Waveform(self, index: int) -> np.ndarray:
         """The audio of an utterance as it is, float32 [samples] in [-1, 1] at params.sample_rate.

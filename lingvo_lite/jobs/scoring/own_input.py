@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any, Optional, TextIO
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import run_files, source as data_source
+from lingvo_lite.inputs import own_input, run_files, source as data_source
 from lingvo_lite.inputs.speech import transcribed
-from lingvo_lite.inputs.text import parallel
+from lingvo_lite.inputs.text import source_text
 from lingvo_lite.jobs.config import job_params
 from lingvo_lite.jobs.devices import runtime
 from lingvo_lite.jobs.faults import signals
@@ -73,17 +73,14 @@ def Run(
         with devices.strategy.scope():
             tasks = [params.task.Instantiate() for _ in range(models)]
         scorer.LoadWeights(tasks, prefixes, choice)
-        if is_speech:
-            own_input: Any = transcribed.SpeechFilesInput
-            open_lines: Any = transcribed.OpenPaths
-        else:
-            own_input, open_lines = parallel.SourceTextInput, parallel.OpenLines
-        input_params = own_input.FromParallel(params.input, read_from)
+        text, speech = source_text.SourceTextInput, transcribed.SpeechFilesInput
+        reader: type[own_input.OwnInput] = speech if is_speech else text
+        input_params = reader.FromParallel(params.input, read_from)
         scorer.CheckVocabulary(params.input.tokenizer.Instantiate().Fingerprint(), run, choice)
         decoder = decoding_pass.DecodingPass(tasks[0], devices, None, others=tasks[1:])
         with _Writer(write_to) as file:
             size = 1 if read_from == '-' and sys.stdin.isatty() else _WINDOW
-            for lines in open_lines(read_from).Windows(size):
+            for lines in reader.Open(read_from).Windows(size):
                 if stop.event.is_set():
                     break
                 for line in _Translations(decoder, devices, input_params, lines):

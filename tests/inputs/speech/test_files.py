@@ -19,7 +19,11 @@ def talks(tmp_path):
 
 
 def Paths(path):
-    return [w.Get(i) for w in transcribed.OpenPaths(str(path)).Windows(2) for i in range(len(w))]
+    return [
+        w.Get(i)
+        for w in transcribed.SpeechFilesInput.Open(str(path)).Windows(2)
+        for i in range(len(w))
+    ]
 
 
 def test_a_folder_gives_its_audio_files_in_order(talks):

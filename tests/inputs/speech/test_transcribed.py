@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import feed as feed_lib, order, record_writer, source
+from lingvo_lite.inputs import feed as feed_lib, order, records, source
 from lingvo_lite.inputs.speech import audio, manifests, perturbation, transcribed, utterances
 from lingvo_lite.inputs.text import tokenizers
 
@@ -46,7 +46,7 @@ def WriteShards(folder, texts=TEXTS):
         held = utterances.Utterance(f'u{i}', audio.EncodeFlac(tone, RATE), text, len(tone), RATE)
         made.append((utterances.Encode(held), utterances.Lengths(held)))
     prefix = str(folder / 'shards')
-    return record_writer.WriteShards(iter(made), prefix, 24, 2, utterances.LENGTH_NAMES)
+    return records.WriteShards(iter(made), prefix, 24, 2, utterances.LENGTH_NAMES)
 
 
 def Params(**values):
@@ -287,13 +287,11 @@ def test_a_damaged_record_is_named(data_folder):
     p = Params(manifest='', file_pattern='shards-*.tfrecord')
     with pytest.raises(source.BadRecordError, match='00001-of-00002.tfrecord, record 0 .*CRC'):
         Take(p.Instantiate(), train=False)
-    record_writer.WriteShards(iter([(b'hello', (8000, 8000, 3))]), str(data_folder / 'odd'), 1, 1,
+    records.WriteShards(iter([(b'hello', (8000, 8000, 3))]), str(data_folder / 'odd'), 1, 1,
                         utterances.LENGTH_NAMES)  # fmt: skip
     with pytest.raises(source.BadRecordError, match='odd-.*record 0 .*no tf.train.Example with'):
         Take(p.Set(file_pattern='odd-*.tfrecord').Instantiate(), train=False)
-    record_writer.WriteShards(
-        iter([(b'hello', (3, 3))]), str(data_folder / 'text'), 1, 1, ('a', 'b')
-    )
+    records.WriteShards(iter([(b'hello', (3, 3))]), str(data_folder / 'text'), 1, 1, ('a', 'b'))
     with pytest.raises(
         ValueError, match=r"columns \('a', 'b'\); of utterances \('samples'.*prepare"
     ):
@@ -341,11 +339,11 @@ def test_own_files(data_folder, monkeypatch):
             np.testing.assert_array_equal(found, TONES[[3, 0, 4][i]].astype(np.float32) / 32768)
             assert inputs.Strings(i) == {'source': paths[i]}
     for path, wanted in ((paths[0], paths[:1]), (str(listed), paths)):
-        windows = list(transcribed.OpenPaths(path).Windows(2))
+        windows = list(transcribed.SpeechFilesInput.Open(path).Windows(2))
         assert [w.Get(i) for w in windows for i in range(len(w))] == wanted
         assert several.Instantiate(lines=windows[0]).NumExamples() == min(2, len(wanted))
     monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(paths[1].encode() + b'\n\n')))
-    assert next(transcribed.OpenPaths('-').Windows(9)).Get(0) == paths[1]
+    assert next(transcribed.SpeechFilesInput.Open('-').Windows(9)).Get(0) == paths[1]
     listed.write_text(paths[0] + '\nnone.wav\n')
     with pytest.raises(source.BadRecordError, match='none.wav: No such file'):
         several.Instantiate()

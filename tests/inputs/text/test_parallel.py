@@ -1,17 +1,15 @@
 """Translation pairs from lines and records; every bad input with its error and nothing lost."""
 
-import io
 import itertools
 import json
 import logging
 import os
-import sys
 
 import numpy as np
 import pytest
 
 from lingvo_lite import hyperparams
-from lingvo_lite.inputs import feed as feed_lib, record_writer, source
+from lingvo_lite.inputs import feed as feed_lib, records, source
 from lingvo_lite.inputs.text import pairs, parallel, tokenizers
 
 WORDS = 'the old man and a young dog walk over small green hills towards some quiet water'.split()
@@ -45,7 +43,7 @@ def WriteShards(folder, tokenizer=None, some=PAIRS):
     )
     meta = {'tokenizer': tokenizer.Fingerprint()}
     prefix = str(folder / 'train')
-    return record_writer.WriteShards(written, prefix, len(some), 2, pairs.LENGTH_NAMES, meta)
+    return records.WriteShards(written, prefix, len(some), 2, pairs.LENGTH_NAMES, meta)
 
 
 def Take(inputs, count=1000, **kwargs):
@@ -276,7 +274,7 @@ def test_a_damaged_record_costs_only_itself_where_allowed(data_folder):
 def test_records_of_another_kind(data_folder):
     written = ((b'\x01\x02 no example', [3, 3]) for _ in range(3))
     meta = {'tokenizer': tokenizers.ByteTokenizer.Params().Instantiate().Fingerprint()}
-    record_writer.WriteShards(written, str(data_folder / 'x'), 3, 1, pairs.LENGTH_NAMES, meta)
+    records.WriteShards(written, str(data_folder / 'x'), 3, 1, pairs.LENGTH_NAMES, meta)
     p = Params(source_file='', target_file='', file_pattern='x-*.tfrecord')
     with pytest.raises(source.BadRecordError, match='record [0-2] .*: no tf.train.Example with'):
         Take(p.Instantiate())
@@ -313,48 +311,6 @@ def test_strings_of_no_example(data_folder):
 def test_pairs_survive_being_a_record():
     pair = ('Ein \u2028 Tröpfchen', '')
     assert pairs.DecodePair(pairs.EncodePair(*pair)) == pair
-
-
-def Own(folder, content, name='own.txt'):
-    (folder / name).write_bytes(content)
-    return parallel.SourceTextInput.FromParallel(Params(source_max_length=9), str(folder / name))
-
-
-def test_lines_of_ones_own(data_folder, cache_folder):
-    inputs = Own(data_folder, b'ein Hund\n\nzwei Hunde\r\n').Instantiate()
-    batches = Take(inputs, train=False)
-    part = batches[0].replicas[0]
-    assert sorted(part) == ['id', 'row_weight', 'source']
-    assert sorted(i for b in batches for i in b.replicas[0].id) == [0, 1, 2]
-    assert [inputs.Strings(i).source for i in range(3)] == ['ein Hund', '', 'zwei Hunde']
-    assert inputs.Strings(0).Get('target') is None
-    assert not (cache_folder / 'tokens').exists()  # a user's text is not kept
-
-
-def test_standard_input(data_folder, monkeypatch):
-    data = io.TextIOWrapper(io.BytesIO('eins\nzwei ü\n'.encode()), encoding='ascii')
-    monkeypatch.setattr(sys, 'stdin', data)
-    inputs = parallel.SourceTextInput.FromParallel(Params(), '-').Instantiate()
-    assert [inputs.Strings(i).source for i in range(inputs.NumExamples())] == ['eins', 'zwei ü']
-
-
-@pytest.mark.parametrize(
-    'data, message', [(b'', 'standard input is empty'), (b'a\n\xff\n', 'standard input, line 2')]
-)
-def test_bad_standard_input(data, message, monkeypatch):
-    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
-    with pytest.raises(ValueError, match=message):
-        parallel.SourceTextInput.FromParallel(Params(), '-').Instantiate().Order(False)
-
-
-def test_a_stream_by_windows(data_folder):
-    p = Own(data_folder, b'one\ntwo\nthree\n')
-    found = []
-    for lines in parallel.OpenLines(p.source_file).Windows(2):
-        inputs = p.Instantiate(lines=lines)
-        found.append([inputs.Strings(i).source for i in range(inputs.NumExamples())])
-        assert len(Take(inputs, train=False)) == 1
-    assert found == [['one', 'two'], ['three']]
 
 
 def test_nothing_is_logged_about_clean_data(data_folder, caplog):

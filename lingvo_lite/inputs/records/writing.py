@@ -9,13 +9,13 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
-from lingvo_lite.inputs import records
+from lingvo_lite.inputs.records import sidecars
 
 
 class ShardWriter:
     """Writes one TFRecord file and its sidecar; both appear when the `with` ends well.
 
-    with record_writer.ShardWriter('dev.tfrecord', ('source', 'target')) as writer:
+    with records.ShardWriter('dev.tfrecord', ('source', 'target')) as writer:
         writer.Write(payload, [12, 9])
     """
 
@@ -59,7 +59,7 @@ class ShardWriter:
         self._writer.write(payload)
         self._rows.append((self._offset, len(payload), zlib.crc32(payload)))
         self._lengths.append([int(length) for length in lengths])
-        self._offset += records.HEAD + len(payload) + records.TAIL
+        self._offset += sidecars.HEAD + len(payload) + sidecars.TAIL
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self._writer.close()
@@ -69,10 +69,10 @@ class ShardWriter:
         with open(self._temporary, 'rb') as file:
             os.fsync(file.fileno())
         # The sidecar comes last: where it stands, the data file is whole.
-        if os.path.exists(records.SidecarPath(self._path)):
-            os.unlink(records.SidecarPath(self._path))
+        if os.path.exists(sidecars.SidecarPath(self._path)):
+            os.unlink(sidecars.SidecarPath(self._path))
         os.replace(self._temporary, self._path)
-        records.SaveSidecar(
+        sidecars.SaveSidecar(
             self._path, self._rows, self._lengths, self._names, self._meta, self._offset
         )
 
@@ -133,9 +133,9 @@ def RemoveOtherShards(prefix: str, num_shards: int) -> None:
     They would be read along with the present ones.
     """
     for path in glob.glob(f'{glob.escape(prefix)}-*.tfrecord'):
-        found = records.SHARD_NAME.fullmatch(path)
+        found = sidecars.SHARD_NAME.fullmatch(path)
         if found and found[1] == prefix and int(found[2]) != num_shards:
-            for each in (path, records.SidecarPath(path)):
+            for each in (path, sidecars.SidecarPath(path)):
                 if os.path.exists(each):
                     os.unlink(each)
 
@@ -162,7 +162,7 @@ def _WriteOne(
 
 def _IsWhole(path: str, count: int, length_names: Sequence[str], meta: Mapping[str, Any]) -> bool:
     try:
-        car = records.Sidecar(path)
+        car = sidecars.Sidecar(path)
     except (OSError, ValueError):
         return False
     same = car.head['meta'] == json.loads(json.dumps(dict(meta)))
