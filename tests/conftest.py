@@ -10,11 +10,60 @@ import pytest
 import tensorflow as tf
 
 from lingvo_lite import step
+from lingvo_lite.testing import process_memory
 
 # Before anything else touches a device: they cannot be changed later.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 6
 )
+
+
+class _Memory:
+    """Frees what tests are done with, and says whose test takes this process beyond the limit."""
+
+    # MB; tools/test.sh sets it.
+    limit = int(os.environ.get('LINGVO_LITE_TEST_MEMORY_MB', 0))
+    growth = 256 * 2**20
+
+    def __init__(self):
+        self._held = 0  # after the last collection
+        self._before = 0  # the peak before this module
+        self._said = False
+
+    def pytest_collection_finish(self):
+        process_memory.Freeze()
+        self._Collected()
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item, nextitem):
+        yield
+        if nextitem is None or nextitem.path != item.path:
+            process_memory.CollectGraphs()
+            self._Collected()
+        elif process_memory.Held() > self._held + self.growth:
+            process_memory.Collect()
+            self._Collected()
+
+    def _Collected(self):
+        self._held = process_memory.Held()
+        self._before = process_memory.Peak()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self, item):
+        peak = process_memory.Peak()
+        if self.limit and peak > self.limit * 2**20 and not self._said:
+            self._said = True
+            pytest.fail(
+                f'{item.location[0]}: this process has held {peak // 2**20} MB; it was '
+                f'{self._before // 2**20} MB before, and at most {self.limit} MB are meant to be '
+                '(LINGVO_LITE_TEST_MEMORY_MB). "How to work here" in BUILD_NOTES.md says what '
+                'holds memory.',
+                pytrace=False,
+            )
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(_Memory(), 'lingvo_lite_memory')
 
 
 @pytest.fixture

@@ -76,9 +76,9 @@ class Subject:
         return np.concatenate([np.ravel(np.asarray(x, np.float32)) for x in flat])
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)  # all of them are 600 MB
 def SubjectOf(name: str) -> Subject:
-    """The subject of the case of this name."""
+    """The subject of the case of this name, kept until another is asked for."""
     return Subject(next(case for case in CASES if case.name == name))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Callable
 import tensorflow as tf
 
 from lingvo_lite.nested_map import NestedMap
+from lingvo_lite.training import registered_gradients
 
 
 class BatchError(ValueError):
@@ -102,7 +103,8 @@ class ReplicaFunction:
                 'The usual reason is a call under another strategy or device scope than the first.'
             )
         try:
-            return self._body(self._PerReplica(flat))
+            with registered_gradients.Forgotten():
+                return self._body(self._PerReplica(flat))
         except BaseException:
             self.num_traces -= 1  # a trace that failed is none
             raise

@@ -499,14 +499,14 @@ def test_an_audio_file_that_could_not_be_read_is_tried_again(data_folder, monkey
             raise PermissionError(13, 'Permission denied')
         return open(name, *args, **kwargs)
 
-    for module in (audio, manifests, utterances):
+    for module in (audio, cache, manifests, utterances):
         monkeypatch.setattr(module, 'open', Deny, raising=False)
     for _ in range(2):
         said = Refused(p)
         assert '7.wav' in said and 'line 9' in said and 'Permission denied. ' in said
     Served(p, [7])
     denied = utterances.ManifestUtterances(str(data_folder / 'all.tsv')).Fingerprint()
-    for module in (audio, manifests, utterances):
+    for module in (audio, cache, manifests, utterances):
         monkeypatch.delattr(module, 'open')
     Served(p, [])
     whole = utterances.ManifestUtterances(str(data_folder / 'all.tsv'))

@@ -6,22 +6,24 @@ import pytest
 
 from lingvo_lite.testing import conformance, layer_cases
 
-_NAMES = [case.name for case in layer_cases.CASES]
+# pytest brings together the tests of one place in these lists, so that a subject is built once and
+# one is held at a time: those with steps come first.
 _STEPPING = [case.name for case in layer_cases.CASES if case.steps]
+_NAMES = [*_STEPPING, *(case.name for case in layer_cases.CASES if not case.steps)]
 
 
-@pytest.mark.parametrize('name', _NAMES)
+@pytest.mark.parametrize('name', _NAMES, scope='module')
 @pytest.mark.parametrize('check', conformance.CHECKS, ids=lambda check: check.__name__)
 def test_layer(check, name):
     check(conformance.SubjectOf(name))
 
 
-@pytest.mark.parametrize('name', _NAMES)
+@pytest.mark.parametrize('name', _NAMES, scope='module')
 def test_two_replicas_equal_one(name, two_replicas):
     conformance.CheckReplicas(conformance.SubjectOf(name), two_replicas)
 
 
-@pytest.mark.parametrize('name', _STEPPING)
+@pytest.mark.parametrize('name', _STEPPING, scope='module')
 def test_steps_equal_whole_sequence(name):
     conformance.CheckSteps(conformance.SubjectOf(name))
 

@@ -272,7 +272,7 @@ def test_what_is_no_such_run_is_an_error(run, tmp_path):
 
     Write(text.replace('task.rnn.cell.cell_dim : 16', 'task.rnn.cell.cell_dim : 24'))
     Fails(r'does not fit the params of its run: rnn/layers_0/cell/b is to be \[96\]', run.path)
-    Write(text.replace('tasks.lm.model.RnnLm', 'tasks.lm.model.Missing'))
+    Write(text.replace('tasks.lm.RnnLm', 'tasks.lm.Missing'))
     Fails(r"has no class 'Missing'.*params.txt:\d+", run.path)
     Write("task : params('lingvo_lite.layers.dropout.Dropout')\n")
     Fails('trained a Dropout, which is no language model: it has no InitStates', run.path)

@@ -59,6 +59,8 @@ def _Folder(p: Any, cls: Any, run: rundir.RunDir, folder: str, metric: str) -> b
     }
     if folder in jobs and metric:
         return jobs[folder] == 'decode'
+    if p.best_metric == p.Default('best_metric'):
+        return False  # nobody has asked for it, and there is no such dataset
     near = difflib.get_close_matches(folder, jobs, n=2)
     hint = f' Did you mean {" or ".join(near)}?' if near and folder not in jobs else ''
     raise hyperparams.Fail(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingvo_lite import experiment, inputs, layers, registry
+from lingvo_lite import experiment, inputs, layers as py_utils, registry
 from lingvo_lite.optim import schedules as lr_schedule
 
 from .. import model
@@ -71,7 +71,7 @@ class Librispeech(LibrispeechExperiment):
         ep.num_lstm_layers = 4
         ep.conv_filter_shapes = [(3, 3, 1, 32), (3, 3, 32, 32)]
         ep.conv_filter_strides = [(2, 2), (2, 2)]
-        ep.cnn_tpl.params_init = layers.WeightInit.Gaussian(0.001)
+        ep.cnn_tpl.params_init = py_utils.WeightInit.Gaussian(0.001)
         # Disable conv LSTM layers.
         ep.num_conv_lstm_layers = 0
         # Initialize decoder params.
