@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lingvo_lite.inputs import (
+    cache,
     examples,
     feed as feed_lib,
     mixed_input,
