@@ -35,6 +35,7 @@ from lingvo_lite.inputs.text import token_table, tokenizers
 SpeechFilesInput = files.SpeechFilesInput
 OpenPaths = files.OpenPaths
 FindAudioFiles = files.FindAudioFiles
+CheckPaths = files.CheckPaths
 
 
 class SpeechInput(waveform_input.WaveformInput):

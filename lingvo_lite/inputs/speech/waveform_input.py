@@ -16,7 +16,7 @@ import numpy as np
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import pipeline, source
+from lingvo_lite.inputs import notices, pipeline, source
 from lingvo_lite.inputs.speech import audio, utterances
 from lingvo_lite.inputs.text import tokenizers
 
@@ -71,6 +71,7 @@ class WaveformInput(pipeline.BaseInput):
         self._bad = source.BadRecords(params.max_bad_records, total, held.bad_ids, held.first)
         for index in np.flatnonzero(~self._HaveAudio()):
             self._NoteBad(index, held.Problem(int(index)))
+        self._clipped = notices.Notice(total)
         self._kept: dict[tuple[int, fractions.Fraction], np.ndarray] = {}
         total = self._Samples(np.arange(len(held)), fractions.Fraction(1)).sum()
         self._keeps = total * self._NumSpeeds() <= _KEPT_SAMPLES
@@ -155,12 +156,16 @@ class WaveformInput(pipeline.BaseInput):
             return kept, self._held.Text(index)[1]
         found = self._held.Get(index)
         where = self._held.Where(index)
-        rate, waveform = audio.Decode(found.audio, where, found.samples)
+
+        def _NoteClipped(count: int) -> None:
+            self._clipped.Note(index, f'{where}: {audio.ClippedText(count)}')
+
+        rate, waveform = audio.Decode(found.audio, where, found.samples, _NoteClipped)
         if rate != self._held.sample_rates[index]:
             raise source.BadRecordError(
                 f'{where}: it has {rate:,} Hz, its index says {self._held.sample_rates[index]:,}.'
             )
-        waveform = audio.Convert(waveform, self._Ratio(rate, speed))
+        waveform = audio.Convert(waveform, self._Ratio(rate, speed), _NoteClipped)
         waveform.setflags(write=False)
         if self._keeps:
             self._kept[index, speed] = waveform
