@@ -56,6 +56,7 @@ NUM_UTTERANCES = {
     'test-other': 2_939,
 }
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)  # of archives
+_BLANK = ' \t\r'  # around what a line holds; the characters of a transcript are its own
 _SHOWN = 5  # dropped utterances that the summary names
 
 
@@ -316,11 +317,11 @@ def _Length(name: str, read: Callable[[], bytes]) -> tuple[int, int]:
 
 def _Transcripts(file: _File) -> dict[str, str]:
     try:
-        lines = file.read().decode('utf-8').splitlines()
+        lines = file.read().decode('utf-8').split('\n')
     except UnicodeDecodeError as error:
         raise ValueError(f'{file.name}: not UTF-8 ({error.reason}).') from None
-    split = (line.strip().partition(' ') for line in lines)
-    return {name: text.strip() for name, _, text in split if name}
+    split = (line.strip(_BLANK).partition(' ') for line in lines)
+    return {name: text.strip(_BLANK) for name, _, text in split if name}
 
 
 def _Write(settings: Settings, corpus: _Corpus, checked: _Checked) -> list[str]:

@@ -15,6 +15,7 @@ from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import order, pipeline, source
 from lingvo_lite.inputs.speech import audio, audio_headers, utterances, waveform_input
 
+_BLANK = ' \t\r'
 _Line = Union[str, source.BadRecordError]
 
 
@@ -155,5 +156,5 @@ def _Named(lines: Iterable[_Line]) -> Iterator[_Line]:
     for line in lines:
         if isinstance(line, source.BadRecordError):
             yield line
-        elif line.strip():
-            yield line.strip()
+        elif line.strip(_BLANK):
+            yield line.strip(_BLANK)  # a path may end with a no-break space

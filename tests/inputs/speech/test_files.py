@@ -72,3 +72,9 @@ def test_nothing_is_an_error(talks):
         transcribed.FindAudioFiles(str(talks / 'empty'))
     with pytest.raises(FileNotFoundError, match=r'there is no file .*\*.mp3'):
         transcribed.FindAudioFiles(str(talks / '*.mp3'))
+
+
+def test_a_list_ends_its_lines_with_line_feeds_alone(talks):
+    names = ['x\u2028y.wav', 'ends with a no-break space\u00a0', '\x85.wav']
+    (talks / 'list.txt').write_bytes('\r\n'.join(['', *names, '']).encode())
+    assert Paths(talks / 'list.txt') == names

@@ -281,6 +281,17 @@ def test_bad_files_are_counted_or_stop_the_input(data_folder, damage, caplog):
     assert '1 of 24 records skipped' in caplog.text
 
 
+def test_a_manifest_is_separated_by_tabs_and_line_feeds_alone(data_folder):
+    texts = ['a\u2028b', 'c\u0085d', '\u00a0e', 'f\x1cg', '\x0bh \x0c']
+    for i in range(len(texts)):
+        (data_folder / f'{i}\u00a0.wav').write_bytes(audio.EncodeWav(TONES[i], RATE))
+    rows = [f'{i}\u00a0.wav\t{text}' for i, text in enumerate(texts)]
+    (data_folder / 'odd.tsv').write_bytes('\r\n'.join(['file\ttranscript', *rows]).encode())
+    held = manifests.Manifest(str(data_folder / 'odd.tsv'))
+    assert [entry.transcript for entry in held.entries] == texts
+    assert [entry.samples for entry in held.entries] == [len(TONES[i]) for i in range(5)]
+
+
 def test_clipped_utterances_are_counted_once_each(data_folder, caplog):
     WriteFiles(data_folder)
     rows = []
