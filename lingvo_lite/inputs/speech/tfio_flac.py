@@ -53,10 +53,11 @@ def Samples(data: bytes, bits: int) -> np.ndarray:
     """
     import tensorflow as tf
 
+    library: Any = _Library()
     kind = {8: tf.uint8, 16: tf.int16, 24: tf.int32}[bits]
     try:
         with tf.device('CPU:0'):
-            samples = _Library().decode_flac(data + _End(bits), dtype=kind).numpy()
+            samples = library.decode_flac(data + _End(bits), dtype=kind).numpy()
     except tf.errors.OpError as error:
         reason = ' '.join(re.sub(r'{{.*?}}|\[Op:.*?\]', '', error.message).split())
         raise ValueError(f'cut short or damaged: decode_flac of tensorflow-io: {reason}') from None

@@ -57,7 +57,7 @@ def Md5(samples: np.ndarray, bits: int) -> bytes:
     size, wide = bits // 8, samples.dtype.itemsize
     whole = np.ascontiguousarray(samples.astype(f'<i{wide}', copy=False))
     if size == wide:
-        return hashlib.md5(whole).digest()
+        return hashlib.md5(whole.data).digest()
     # [samples, channels] -> [samples * channels, bytes], of which the high ones are wanted
     return hashlib.md5(whole.view(np.uint8).reshape(-1, wide)[:, -size:].tobytes()).digest()
 
