@@ -95,3 +95,15 @@ def four_replicas():
         _collective_key_base = 100_000
 
     return Apart([f'CPU:{n}' for n in range(2, 6)])
+
+
+@pytest.fixture(params=['tensorflow-io', 'libsndfile'])
+def audio_decoder(request, monkeypatch):
+    """The test runs with tensorflow-io, where it loads, and without."""
+    from lingvo_lite.inputs.speech import tfio_flac
+
+    if request.param == 'libsndfile':
+        monkeypatch.setattr(tfio_flac, 'Loads', lambda: False)
+    elif not tfio_flac.Loads():
+        pytest.skip('tensorflow-io does not load')
+    return request.param

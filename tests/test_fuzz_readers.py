@@ -9,9 +9,11 @@ import io
 import os
 import pathlib
 import zipfile
+from unittest import mock
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import strategies as st
 
 from lingvo_lite.inputs import (
@@ -21,7 +23,14 @@ from lingvo_lite.inputs import (
     records,
     source,
 )
-from lingvo_lite.inputs.speech import audio, audio_headers, manifests, transcribed, utterances
+from lingvo_lite.inputs.speech import (
+    audio,
+    audio_headers,
+    manifests,
+    tfio_flac,
+    transcribed,
+    utterances,
+)
 from lingvo_lite.inputs.text import pairs, parallel, tokenizers
 from lingvo_lite.testing import fuzz
 
@@ -195,6 +204,11 @@ def test_any_bytes_as_an_example(payload):
 
 def _Audio():
     found = {'flac': audio.EncodeFlac(TONES[3], RATE), 'wav': audio.EncodeWav(TONES[3], RATE)}
+    for kind, coding in (('OGG', 'VORBIS'), ('OGG', 'OPUS'), ('AIFF', 'PCM_24'), ('AU', 'ULAW'),
+                         ('CAF', 'PCM_16'), ('NIST', 'PCM_16'), ('RF64', 'FLOAT')):  # fmt: skip
+        file = io.BytesIO()
+        soundfile.write(file, TONES[3], RATE, format=kind, subtype=coding)
+        found[f'{kind} {coding}'] = file.getvalue()
     for path in sorted(MP3.glob('*.mp3')):
         found[path.name] = path.read_bytes()[:3000]
     return found
@@ -203,29 +217,39 @@ def _Audio():
 AUDIO = _Audio()
 
 
-@fuzz.Fuzz(80, 400, damage=fuzz.DAMAGE, name=st.sampled_from(sorted(AUDIO)))
-def test_damaged_audio(damage, name):
+@fuzz.Fuzz(120, 800, damage=fuzz.DAMAGE, name=st.sampled_from(sorted(AUDIO)), alone=st.booleans())
+def test_damaged_audio(damage, name, alone):
+    """`alone`: whether libsndfile decodes FLAC too."""
     data = fuzz.Damaged(AUDIO[name], damage)
     path = Put('audio', data)
     with fuzz.Documented(source.BadRecordError):
         audio.ReadHeader(path)
-    with fuzz.Documented(source.BadRecordError) as raised:
+    kinds = () if alone else tfio_flac.BITS
+    with (
+        fuzz.Documented(source.BadRecordError) as raised,
+        mock.patch.object(tfio_flac, 'BITS', kinds),
+    ):
         rate, wave = audio.Decode(data, 'audio')
         assert 1000 <= rate and len(wave) and wave.dtype == np.float32
         assert np.isfinite(wave).all() and np.abs(wave).max() <= 1
     assert all(str(error).startswith('audio: ') for error in raised)
 
 
-MAGIC = [b'', b'fLaC', b'fLaC\0\0\0\x22', b'RIFF\0\0\0\0WAVEfmt ', b'\xff\xfb', b'ID3']
+MAGIC = [
+    *(b'', b'fLaC', b'fLaC\0\0\0\x22', b'RIFF\0\0\0\0WAVEfmt ', b'\xff\xfb', b'ID3', b'OggS\0\2'),
+    *(b'RF64\xff\xff\xff\xffWAVEds64', b'FORM\0\0\0\0AIFFCOMM', b'.snd', b'dns.', b'caff\0\1\0\0'),
+    *(b'NIST_1A\n   1024\n', b'RIFX\0\0\0\0WAVEfmt '),
+]
 
 
 @fuzz.Fuzz(60, 300, data=st.binary(max_size=80), magic=st.sampled_from(MAGIC))
 def test_any_bytes_as_a_header(data, magic):
     with fuzz.Documented(ValueError):
-        header = audio_headers.Read(magic + data)
+        header = audio_headers.Read(io.BytesIO(magic + data))
         assert header.rate > 0 and header.channels > 0
 
 
+@pytest.mark.usefixtures('audio_decoder')
 @pytest.mark.parametrize('lost', range(1, 60, 7))
 def test_flac_without_its_end_is_refused_at_once(lost):
     """tensorflow-io alone would look for the last frame for ever."""

@@ -43,6 +43,7 @@ from lingvo_lite.runs import atomic, tables
 from . import librispeech_corpus, preparing, progress
 
 _VERSION = 1  # to be raised when other shards come out of the same files
+_BLANK = ' \t\r'  # around what a line holds; the characters of a transcript are its own
 _SHOWN = 5  # dropped utterances that the summary names
 
 
@@ -182,11 +183,11 @@ def _Length(name: str, read: Callable[[], bytes]) -> tuple[int, int]:
 
 def _Transcripts(file: librispeech_corpus.File) -> dict[str, str]:
     try:
-        lines = file.read().decode('utf-8').splitlines()
+        lines = file.read().decode('utf-8').split('\n')
     except UnicodeDecodeError as error:
         raise ValueError(f'{file.name}: not UTF-8 ({error.reason}).') from None
-    split = (line.strip().partition(' ') for line in lines)
-    return {name: text.strip() for name, _, text in split if name}
+    split = (line.strip(_BLANK).partition(' ') for line in lines)
+    return {name: text.strip(_BLANK) for name, _, text in split if name}
 
 
 def _Write(settings: Settings, split: librispeech_corpus.Split, checked: _Checked) -> list[str]:

@@ -15,7 +15,15 @@ from typing import Any, Optional
 import lingvo_lite
 from lingvo_lite.runs import atomic
 
-_PACKAGES = ('tensorflow', 'keras', 'tensorflow-io', 'numpy', 'sentencepiece', 'sacrebleu')
+_PACKAGES = (
+    'tensorflow',
+    'keras',
+    'tensorflow-io',
+    'soundfile',
+    'numpy',
+    'sentencepiece',
+    'sacrebleu',
+)
 
 
 def Record(path: str, argv: Sequence[str]) -> None:

@@ -120,17 +120,26 @@ def test_audio_of_ones_own_is_heard_as_that_of_a_dataset(run, plain, tmp_path, c
     assert capsys.readouterr().out == wanted[1] + '\n'
 
 
-@pytest.mark.parametrize('kind', ['missing', 'empty', 'noise', 'cut', 'folder'])
+@pytest.mark.parametrize('kind', ['missing', 'empty', 'noise', 'cut', 'folder', 'text', 'm4a'])
 def test_what_cannot_be_heard_is_an_error_of_one_line(run, kind, tmp_path, capsys):
     path = tmp_path / f'{kind}.flac'
     data = open(clips(1)[0], 'rb').read()
     if kind == 'folder':
         path.mkdir()
     elif kind != 'missing':
-        path.write_bytes({'empty': b'', 'noise': b'fLaC' + bytes(500), 'cut': data[:1000]}[kind])
+        path.write_bytes(
+            {
+                'empty': b'',
+                'noise': b'fLaC' + bytes(500),
+                'cut': data[:1000],
+                'text': b'Good morning.\nHow are you?\n',
+                'm4a': b'\0\0\0\x1cftypM4A \0\0\0\0M4A mp42isom',
+            }[kind]
+        )
     out = tmp_path / 'out.txt'
     code = decode(run, f'--input={path}', f'--output={out}')
     assert code in (1, 2) and not out.exists()
     last = capsys.readouterr().err.rstrip().split('\n')[-1]
     assert last.startswith('decoder: ') and str(path) in last
+    assert {'text': 'is text, no audio', 'm4a': 'M4A or MP4 is not read'}.get(kind, '') in last
     assert 'Traceback' not in last

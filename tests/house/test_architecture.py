@@ -138,13 +138,13 @@ def HeavyFloorOne(sources):
 
 
 def TensorFlowIo(sources):
-    """Imports of tensorflow_io outside inputs/speech/audio.py."""
+    """Imports of tensorflow_io outside inputs/speech/tfio_flac.py."""
     return [
         f'{module}:{each.line} imports {each.target}'
         for module, found in house.Imports(sources).items()
         for each in found
         if each.target.split('.')[0] == 'tensorflow_io'
-        and module != 'lingvo_lite.inputs.speech.audio'
+        and module != 'lingvo_lite.inputs.speech.tfio_flac'
     ]
 
 

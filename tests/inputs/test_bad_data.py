@@ -482,7 +482,9 @@ def test_a_bad_audio_file_of_a_manifest(data_folder, damage, lengths):
         (data_folder / '7.wav').write_bytes({'empty': b'', 'text': b'hello, world'}[damage])
     p = Speech(file_pattern='', manifest='all.tsv')
     said = Refused(p)
-    reason = {'gone': 'No data file', 'empty': 'the file is empty', 'text': 'no FLAC, WAV'}[damage]
+    reason = {'gone': 'No data file', 'empty': 'the file is empty', 'text': 'it is text, no audio'}[
+        damage
+    ]
     assert '7.wav' in said and 'line 9' in said and reason in said and '1 of 10 records' in said
     Served(p, [7])
     (data_folder / '7.wav').write_bytes(audio.EncodeWav(TONES[7], RATE))

@@ -153,6 +153,16 @@ def test_what_is_dropped_is_told(corpus, tmp_path, capsys):
     assert 'dropped of dev-clean: 19-198-0003: no audio' in capsys.readouterr().out
 
 
+def test_what_unicode_calls_the_end_of_a_line_is_part_of_a_transcript(corpus, tmp_path):
+    texts = corpus / 'dev-clean' / '19' / '198' / '19-198.trans.txt'
+    lines = texts.read_text().split('\n')
+    lines[0] = '19-198-0000 A\u0085B\u2028C\x1cD\u00a0'
+    texts.write_bytes('\r\n'.join(lines).encode())
+    assert Run(tmp_path / 'out', corpus) == 0
+    held = {u.id: u.transcript for u in Read(tmp_path / 'out')}
+    assert sorted(held) == sorted(IDS) and held['19-198-0000'] == 'A\u0085B\u2028C\x1cD\u00a0'
+
+
 def test_a_corpus_that_is_not_whole_needs_a_flag(corpus, tmp_path, capsys):
     assert prepare_librispeech.Main([str(corpus), f'--out={tmp_path}/out']) == 2
     error = capsys.readouterr().err

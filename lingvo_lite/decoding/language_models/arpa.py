@@ -16,8 +16,8 @@ r"""ARPA files: back-off n-gram models as text, as SRILM, KenLM and others write
 
     \end\
 
-Fields are separated by spaces or tabs. An n-gram needs its context, all but its last word, among
-the (n-1)-grams.
+Fields are separated by spaces or tabs and by nothing else: a word may hold a no-break space. An
+n-gram needs its context, all but its last word, among the (n-1)-grams.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ import numpy as np
 
 BOS, EOS, UNK = '<s>', '</s>', '<unk>'
 
-_COUNT = re.compile(r'ngram\s+(\d+)\s*=\s*(\d+)')
-_SECTION = re.compile(r'\\(\d+)-grams:')
+_COUNT = re.compile(r'ngram[ \t]+([0-9]+)[ \t]*=[ \t]*([0-9]+)')
+_SECTION = re.compile(r'\\([0-9]+)-grams:')
+_NUMBER = re.compile(r'[-+]?[0-9.]+([eE][-+]?[0-9]+)?|[-+]?inf', re.IGNORECASE)
+_BETWEEN = re.compile('[ \t]+')  # fields
 _LOG_10 = math.log(10.0)
 # Of the unknown word in a file that has none, as KenLM has it; base 10.
 _MISSING_UNK = -100.0
@@ -166,7 +168,7 @@ class _Reader:
 
     def _Entry(self, line: str, n: int, last: bool) -> tuple[list[int], float, float]:
         """Word numbers, log-probability and back-off weight of a line."""
-        fields = line.split()
+        fields = _BETWEEN.split(line)
         if len(fields) != n + 1 and (last or len(fields) != n + 2):
             wanted = f'a log10 probability and {n} word{"s" if n > 1 else ""}'
             more = '' if last else ', perhaps a back-off weight'
@@ -191,7 +193,7 @@ class _Reader:
 
     def _Float(self, text: str, what: str) -> float:
         try:
-            value = float(text)
+            value = float(text) if _NUMBER.fullmatch(text) else math.nan
         except ValueError:
             value = math.nan
         if math.isnan(value) or value == math.inf:
@@ -203,7 +205,7 @@ class _Reader:
         """Lines that are not empty, stripped; `_number` is that of the last one."""
         try:
             for self._number, line in enumerate(file, 1):
-                # No str.strip: a word may be a no-break space.
+                # Of what is white only this: a word may be a no-break space.
                 text = line.decode('utf-8').strip(' \t\r\n')
                 if text:
                     yield text

@@ -7,6 +7,7 @@ from typing import Callable
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from lingvo_lite import hyperparams
 from lingvo_lite.decoding import scorers
@@ -14,6 +15,7 @@ from lingvo_lite.decoding.language_models import arpa, backoff, fusion
 from lingvo_lite.hyperparams import Self
 from lingvo_lite.nested_map import NestedMap
 
+_FEW = 0.5  # share of words or tokens that are known, below which something is wrong
 _OFF = -1  # spelled is what no word of the model begins with
 
 
@@ -93,6 +95,18 @@ class TokenNGram(_NGram):
                 f'such as {_Some(texts)}; it has {_Some(model.words)}. For a model of words use '
                 'ngram.WordNGram.'
             )
+        known = [text for text, word in zip(texts, words) if text and word != unknown]
+        lacking = [text for text, word in zip(texts, words) if text and word == unknown]
+        if len(known) < _FEW * (len(known) + len(lacking)):
+            logging.warning(
+                '%s has %s of the tokens of the vocabulary, such as %s; it lacks %s, which count '
+                'as %s.',
+                self._path,
+                _Share(len(known), len(known) + len(lacking)),
+                _Some(known),
+                _Some(lacking),
+                arpa.UNK,
+            )
         words[self.bos_id] = numbers.get(arpa.BOS, unknown)
         words[self.eos_id] = numbers.get(arpa.EOS, unknown)
         with tf.init_scope():
@@ -146,6 +160,15 @@ class WordNGram(_NGram):
                 f'{self._path}: the tokens, such as {_Some(list(letters))}, spell none of its '
                 f'words, such as {_Some(model.words)}. If only the case differs, set '
                 'lowercase=True.'
+            )
+        total = lexicon.num_spelled + len(lexicon.odd)
+        if lexicon.num_spelled < _FEW * total:
+            logging.warning(
+                'The tokens spell %s of the words of %s, and none of %s; a search never finds '
+                'these. If only the case differs, set lowercase=True.',
+                _Share(lexicon.num_spelled, total),
+                self._path,
+                _Some(lexicon.odd),
             )
         unknown = numbers[arpa.UNK]
         self._bos, self._eos = (numbers.get(word, unknown) for word in (arpa.BOS, arpa.EOS))
@@ -201,6 +224,8 @@ class _Lexicon:
       keys: int64 [arcs], node * vocab + id of the letter, increasing.
       nodes: int64 [arcs], the nodes they lead to.
       words: int64 [nodes], the number of the word that ends there, or that of <unk>.
+      num_spelled: words of the model that the letters spell.
+      odd: the others.
     """
 
     def __init__(self, model: arpa.Arpa, letters: dict[str, int], vocab: int, lowercase: bool):
@@ -208,10 +233,16 @@ class _Lexicon:
         unknown = model.words.index(arpa.UNK)
         ends: list[int] = [unknown]
         log_probs = model.log_probs[0]
+        self.num_spelled = 0
+        self.odd: list[str] = []
         for number, word in enumerate(model.words):
-            spelled = word.lower() if lowercase else word
-            if word in (arpa.BOS, arpa.EOS, arpa.UNK) or any(x not in letters for x in spelled):
+            if word in (arpa.BOS, arpa.EOS, arpa.UNK):
                 continue
+            spelled = word.lower() if lowercase else word
+            if any(letter not in letters for letter in spelled):
+                self.odd.append(word)
+                continue
+            self.num_spelled += 1
             node = 0
             for letter in spelled:
                 node = arcs.setdefault(node * vocab + letters[letter], len(ends))
@@ -223,6 +254,11 @@ class _Lexicon:
         order = np.argsort(keys)
         self.keys, self.nodes = keys[order], nodes[order]
         self.words = np.array(ends, np.int64)
+
+
+def _Share(part: int, whole: int) -> str:
+    """'3 of 40 (7.5%)'."""
+    return f'{part:,} of {whole:,} ({part / whole:.1%})'
 
 
 def _Some(texts: Sequence[str]) -> str:

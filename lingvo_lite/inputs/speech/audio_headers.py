@@ -1,22 +1,50 @@
-"""What the head of an audio file says: FLAC, WAV or MP3, told by its content, not by its name.
+"""What kind of audio file it is, told by its content, not by its name; what it holds; is it whole?
 
-Knows rate, channels and number of samples without decoding, and notices files that are cut short.
+libsndfile says rate, channels and number of samples. It takes part of a file for the whole, so
+`formats/` looks where a file ends.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import struct
-from collections.abc import Iterator
-from typing import Optional
+import io
+import re
+from typing import BinaryIO, Callable, Optional
 
-FLAC, WAV, MP3 = 'flac', 'wav', 'mp3'
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # wFormatTag of WAV
+from lingvo_lite.inputs.speech import libsndfile
+from lingvo_lite.inputs.speech.formats import chunks, flac, mp3, ogg, single_header, stream
+
+FLAC = 'flac'
+READ = 'FLAC, WAV, MP3, AIFF, AU, CAF, NIST SPHERE, Ogg Vorbis and Ogg Opus'
+ENDINGS = (
+    *('.flac', '.wav', '.mp3', '.aif', '.aiff', '.aifc', '.au', '.snd', '.caf', '.sph', '.nist'),
+    *('.ogg', '.oga', '.opus', '.rf64'),
+)
+_HEAD = 1 << 16  # bytes by which a kind is told
 _LOWEST, _HIGHEST = 1000, 1_000_000  # hertz: anything else is a damaged header
-_UNKNOWN_SIZE = 0xFFFFFFFF  # of the data of a WAV file that was written to a pipe
-_KBITS_MPEG1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_KBITS_MPEG2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_GZIP = b'\x1f\x8b'
+_CONTROL = re.compile(rb'[\x00-\x08\x0e-\x1a\x1c-\x1f]')
+_Check = Callable[[BinaryIO], stream.Stream]
+_CHECKS: dict[bytes, _Check] = {
+    **dict.fromkeys(chunks.KINDS, chunks.Read),
+    **dict.fromkeys(single_header.AU, single_header.ReadAu),
+    single_header.NIST: single_header.ReadNist,
+    flac.MAGIC: flac.Read,
+    ogg.MAGIC: ogg.Read,
+}
+# (byte, what stands there, what the file is), of what people try.
+_OTHERS = (
+    (4, b'ftyp', 'M4A or MP4'),
+    (0, b'\x1aE\xdf\xa3', 'Matroska or WebM'),
+    (0, b'0&\xb2u\x8ef\xcf\x11', 'WMA'),
+    (0, b'\xff\xf1', 'AAC'),
+    (0, b'\xff\xf9', 'AAC'),
+    (0, b'#!AMR', 'AMR'),
+    (0, b'wvpk', 'WavPack'),
+    (0, b'MAC ', "Monkey's Audio"),
+    (0, b'\x0bw', 'AC-3'),
+    (0, b'riff', 'Wave64'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,203 +52,93 @@ class Header:
     """What a file says of itself.
 
     Attributes:
-      format: FLAC, WAV or MP3.
-      rate: samples a second of each channel.
-      channels: number of channels.
-      num_samples: of each channel; None where the file does not say (FLAC written to a pipe).
-      bits: of a sample; 0 for MP3.
-      is_float: whether the samples of a WAV file are floats.
-      md5: of the samples, which FLAC files hold; empty where unknown.
-      data: first and last byte (exclusive) of the samples of a WAV file.
+      info: what libsndfile says.
+      stream: what of the file a decoder is given.
     """
 
-    format: str
-    rate: int
-    channels: int
-    num_samples: Optional[int]
-    bits: int = 0
-    is_float: bool = False
-    md5: bytes = b''
-    data: tuple[int, int] = (0, 0)
+    info: libsndfile.Info
+    stream: stream.Stream
+
+    @property
+    def format(self) -> str:
+        """'flac', 'wav', 'mp3', 'aiff', ...: libsndfile's name in lower case."""
+        return self.info.format.lower()
+
+    @property
+    def rate(self) -> int:
+        """Samples a second of each channel."""
+        return self.info.rate
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.info.channels
+
+    @property
+    def num_samples(self) -> int:
+        """Of each channel."""
+        own = self.stream.num_samples
+        return self.info.num_samples if own is None else own
+
+    @property
+    def bits(self) -> int:
+        """Of a sample that is an integer; 0 of others."""
+        return libsndfile.BITS.get(self.info.coding, 0)
 
 
-def Read(data: bytes, size: Optional[int] = None) -> Header:
-    """Reads the head of an audio file.
-
-    Args:
-      data: the file, or at least its first bytes; of an MP3 file all of it.
-      size: of the whole file in bytes; None if data is the whole.
+def Read(file: BinaryIO) -> Header:
+    """Reads of an audio file what has to be read to know what it holds and that it is not cut.
 
     Raises:
-      ValueError: if it is empty, cut short, or no FLAC, WAV or MP3. The message is the reason.
+      ValueError: if it is empty, cut short, or none of those that are read. The message is the
+        reason.
     """
-    size = len(data) if size is None else size
-    if not size:
+    if not stream.Size(file):
         raise ValueError('the file is empty (0 bytes)')
-    start = _BehindId3(data)
-    if data[start : start + 4] == b'fLaC':
-        header = _Flac(data, start)
-    elif data[:4] == b'RIFF' and data[8:12] == b'WAVE':
-        header = _Wav(data, size)
-    elif IsMp3(data):
-        header = _Mp3(data, start)
-    else:
-        raise ValueError(f'no FLAC, WAV or MP3 file: it begins with {data[:12]!r}')
-    if not header.rate or not header.channels:
-        raise ValueError(f'its header says {header.rate} Hz and {header.channels} channels')
+    check = _Find(file)
+    if check is None:
+        raise ValueError(_Refusal(stream.ReadAt(file, 0, _HEAD)))
+    found = check(file)
+    plain = file if found.is_whole else io.BytesIO(found.Of(stream.ReadAt(file, 0)))
+    header = Header(libsndfile.Read(plain), found)
     if not _LOWEST <= header.rate <= _HIGHEST:
         raise ValueError(
             f'its header says {header.rate:,} Hz; {_LOWEST:,} to {_HIGHEST:,} are read'
         )
-    if header.num_samples == 0:
+    if not header.num_samples:
         raise ValueError('it holds no samples')
     return header
 
 
-def IsMp3(data: bytes) -> bool:
-    """Whether an MPEG frame of layer III, or a tag before one, begins here."""
-    return data[:3] == b'ID3' or _FrameAt(data, 0) is not None
+def IsText(path: str) -> bool:
+    """Whether a file is text, by its first bytes: a list of paths, say. A .gz file counts too."""
+    with open(path, 'rb') as file:
+        head = stream.ReadAt(file, 0, _HEAD)
+        return _Find(file) is None and (_IsText(head) or head[:2] == _GZIP)
 
 
-def _BehindId3(data: bytes) -> int:
-    """Where an ID3v2 tag at the beginning ends; 0 if there is none."""
-    if data[:3] != b'ID3' or len(data) < 10:
-        return 0
-    size = 0
-    for byte in data[6:10]:
-        size = size << 7 | byte & 0x7F
-    return 10 + size
+def _Find(file: BinaryIO) -> Optional[_Check]:
+    """What looks at files of this kind; None for a kind that is not read."""
+    head = stream.ReadAt(file, 0, _HEAD)
+    for magic, check in _CHECKS.items():
+        if head.startswith(magic):
+            return check
+    behind = mp3.BehindId3(head)
+    if behind and stream.ReadAt(file, behind, 4) == flac.MAGIC:
+        return lambda file: flac.Read(file, behind)
+    return mp3.Read if mp3.Begins(head) else None
 
 
-def _Flac(data: bytes, start: int) -> Header:
-    """https://www.rfc-editor.org/rfc/rfc9639, section 8.2."""
-    info = data[start + 8 : start + 42]
-    if len(info) < 34 or data[start + 4] & 0x7F:
-        raise ValueError('a FLAC file that is cut short within its header')
-    packed = int.from_bytes(info[10:18], 'big')
-    return Header(
-        format=FLAC,
-        rate=packed >> 44,
-        channels=(packed >> 41 & 7) + 1,
-        bits=(packed >> 36 & 31) + 1,
-        num_samples=packed & (1 << 36) - 1 or None,
-        md5=info[18:34] if any(info[18:34]) else b'',
-    )
+def _IsText(head: bytes) -> bool:
+    return bool(head) and not _CONTROL.search(head)
 
 
-def _Wav(data: bytes, size: int) -> Header:
-    form: Optional[tuple[int, ...]] = None
-    at = 12
-    while at + 8 <= len(data):
-        name, length = data[at : at + 4], struct.unpack_from('<I', data, at + 4)[0]
-        at += 8
-        if name == b'fmt ' and length >= 16 and at + length <= len(data):
-            form = struct.unpack_from('<HHIIHH', data, at)
-            if form[0] == _EXTENSIBLE and length >= 26:
-                form = (*struct.unpack_from('<H', data, at + 24), *form[1:])
-        elif name == b'data':
-            if form is None:
-                raise ValueError('a WAV file without a format before its samples')
-            return _WavData(form, at, length, size)
-        at += length + length % 2
-    raise ValueError('a WAV file that is cut short within its header')
-
-
-def _WavData(form: tuple[int, ...], start: int, length: int, size: int) -> Header:
-    tag, channels, rate, _, frame_bytes, bits = form
-    if tag not in (_PCM, _FLOAT):
-        raise ValueError(
-            f'a WAV file with encoding {tag} (1, integers, and 3, floats, are read). '
-            "'ffmpeg -i FILE FILE.flac' converts it"
-        )
-    if not frame_bytes or frame_bytes * 8 != channels * bits:
-        raise ValueError(f'a WAV file with {channels} x {bits} bits in {frame_bytes} bytes')
-    there = size - start
-    if length == _UNKNOWN_SIZE or not length:
-        length = there
-    if length > there:
-        raise ValueError(
-            f'cut short: its header says {length:,} bytes of samples, {max(there, 0):,} are there'
-        )
-    count = length // frame_bytes
-    end = start + count * frame_bytes
-    return Header(WAV, rate, channels, count, bits, tag == _FLOAT, data=(start, end))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Frame:
-    """One MPEG audio frame, layer III."""
-
-    size: int  # bytes
-    samples: int
-    rate: int
-    channels: int
-
-
-def _FrameAt(data: bytes, at: int) -> Optional[_Frame]:
-    """The frame whose header stands there, if one does."""
-    head = data[at : at + 4]
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return None
-    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
-    kbits, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
-    if version == 1 or layer != 1 or kbits in (0, 15) or rate == 3:
-        return None
-    table, samples = (_KBITS_MPEG1, 1152) if version == 3 else (_KBITS_MPEG2, 576)
-    hertz = _RATES[version][rate]
-    size = samples // 8 * table[kbits] * 1000 // hertz + padding
-    return _Frame(size, samples, hertz, 1 if head[3] >> 6 == 3 else 2)
-
-
-def _Frames(data: bytes, at: int) -> Iterator[_Frame]:
-    """All frames. Raises ValueError where the last one is cut, or something else stands there."""
-    while at < len(data):
-        frame = _FrameAt(data, at)
-        if frame is None:
-            rest = data[at:]
-            if rest[:3] == b'TAG' or rest[:8] == b'APETAGEX' or not any(rest):
-                return
-            if len(rest) < 4:
-                raise ValueError(f'cut short: an MP3 frame begins at byte {at:,} and does not end')
-            raise ValueError(f'a damaged MP3 file: no frame begins at byte {at:,}')
-        if at + frame.size > len(data):
-            raise ValueError(
-                f'cut short: the MP3 frame at byte {at:,} has {frame.size:,} bytes, '
-                f'{len(data) - at:,} are there'
-            )
-        yield frame
-        at += frame.size
-
-
-def _Mp3(data: bytes, start: int) -> Header:
-    """Walks all frames; compares their number with that of a Xing header, which most files have."""
-    frames = list(_Frames(data, start))
-    if not frames:
-        raise ValueError('an MP3 file without frames')
-    first = frames[0]
-    count, skipped = _Xing(data[start : start + first.size])
-    if count is None:
-        return Header(MP3, first.rate, first.channels, sum(f.samples for f in frames))
-    if len(frames) - 1 < count:
-        raise ValueError(
-            f'cut short: its header says {count:,} MP3 frames, {len(frames) - 1:,} are'
-        )
-    samples = sum(f.samples for f in frames[1 : count + 1]) - skipped
-    return Header(MP3, first.rate, first.channels, max(samples, 0))
-
-
-def _Xing(frame: bytes) -> tuple[Optional[int], int]:
-    """The number of frames that follow, and samples of them that are encoder delay or padding."""
-    at = max(frame.find(b'Xing', 0, 64), frame.find(b'Info', 0, 64))
-    if at < 0 or len(frame) < at + 12:
-        return None, 0
-    flags, count = struct.unpack_from('>II', frame, at + 4)
-    if not flags & 1:
-        return None, 0
-    encoder = at + 8 + 4 * (flags & 1) + 4 * (flags >> 1 & 1)
-    encoder += 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
-    tag = frame[encoder : encoder + 24]
-    if len(tag) < 24 or tag[:4] not in (b'LAME', b'Lavf', b'Lavc'):
-        return count, 0
-    packed = int.from_bytes(tag[21:24], 'big')
-    return count, (packed >> 12) + (packed & 0xFFF)
+def _Refusal(head: bytes) -> str:
+    """Why a file is not read, by its first bytes."""
+    for at, magic, name in _OTHERS:
+        if head.startswith(magic, at):
+            return f"{name} is not read; 'ffmpeg -i FILE FILE.flac' converts it"
+    begins = f'it begins with {head[:12]!r}'
+    if _IsText(head):
+        return f'it is text, no audio: {begins}'
+    return f'no audio file that is known: {begins}; {READ} are read'

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional, Union
 
+from absl import logging
+
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
 from lingvo_lite.inputs import order, own_input, source
-from lingvo_lite.inputs.speech import audio_headers, utterances, waveform_input
+from lingvo_lite.inputs.speech import audio, audio_headers, utterances, waveform_input
 
-_ENDINGS = ('.flac', '.wav', '.mp3')
+_BLANK = ' \t\r'
 _Line = Union[str, source.BadRecordError]
 
 
@@ -81,28 +83,60 @@ def FindAudioFiles(path: str) -> list[str]:
     Raises:
       FileNotFoundError: if there is none.
     """
-    if os.path.isdir(path):
-        found = [
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if name.lower().endswith(_ENDINGS)
-        ]
-        missing = f'{os.path.abspath(path)} holds no file that ends in {", ".join(_ENDINGS)}.'
+    return _Found(path)[0]
+
+
+def CheckPaths(path: str) -> None:
+    """Looks whether there is anything to read, and whether it is audio.
+
+    Raises:
+      FileNotFoundError: if there is nothing.
+      ValueError: if a file is neither audio that is read nor a list of paths.
+    """
+    if not os.path.isfile(path):
+        FindAudioFiles(path)
+    elif not audio_headers.IsText(path):
+        audio.ReadHeader(path)
     else:
-        found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
+        named = list(_Named(source.FileLines(path)))
+        if not any(isinstance(name, str) and os.path.exists(name) for name in named):
+            begins = f', which begins with {named[0]!r},' if named else ''
+            raise ValueError(
+                f'{path} is text, no audio, and no line of it{begins} is the path of a file.'
+            )
+
+
+def _Found(path: str) -> tuple[list[str], list[str]]:
+    """The audio files, and what else lies in the folder; both sorted."""
+    if os.path.isdir(path):
+        there = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+        found = [name for name in there if name.lower().endswith(audio_headers.ENDINGS)]
+        endings = ', '.join(audio_headers.ENDINGS)
+        missing = f'{os.path.abspath(path)} holds no file that ends in {endings}.'
+    else:
+        there = found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
         missing = f'there is no file {os.path.abspath(path)}.'
     if not found:
         raise FileNotFoundError(missing)
-    return sorted(found)
+    return sorted(found), sorted(set(there) - set(found))
 
 
 def _InFile(path: str) -> Iterator[_Line]:
-    if not os.path.isfile(path):
-        return iter(FindAudioFiles(path))
-    if _IsAudio(path):
+    if os.path.isfile(path):
+        if audio_headers.IsText(path):
+            return _Named(source.FileLines(path))
         return iter([path])
-    return _Named(source.FileLines(path))
+    found, others = _Found(path)
+    if others:
+        logging.warning(
+            '%s of %s files in %s have other endings than those of audio (%s) and are left out. '
+            'First: %s.',
+            *(f'{n:,}' for n in (len(others), len(others) + len(found))),
+            path,
+            ', '.join(audio_headers.ENDINGS),
+            others[0],
+        )
+    return iter(found)
 
 
 def _Named(lines: Iterable[_Line]) -> Iterator[_Line]:
@@ -110,11 +144,5 @@ def _Named(lines: Iterable[_Line]) -> Iterator[_Line]:
     for line in lines:
         if isinstance(line, source.BadRecordError):
             yield line
-        elif line.strip():
-            yield line.strip()
-
-
-def _IsAudio(path: str) -> bool:
-    with open(path, 'rb') as file:
-        head = file.read(12)
-    return head[:4] in (b'fLaC', b'RIFF') or audio_headers.IsMp3(head)
+        elif line.strip(_BLANK):
+            yield line.strip(_BLANK)  # a path may end with a no-break space

@@ -33,6 +33,7 @@ from lingvo_lite.inputs.text import token_arrays, token_table
 # Callers find what reads speech in one place.
 SpeechFilesInput = files.SpeechFilesInput
 FindAudioFiles = files.FindAudioFiles
+CheckPaths = files.CheckPaths
 
 
 class SpeechInput(waveform_input.WaveformInput):

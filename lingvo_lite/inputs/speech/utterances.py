@@ -20,7 +20,7 @@ class Utterance(NamedTuple):
 
     Attributes:
       id: as its corpus names it.
-      audio: the bytes of a FLAC, WAV or MP3 file.
+      audio: the bytes of an audio file.
       transcript: as its corpus writes it; empty where nothing is said or known.
       samples: of each channel, as the index says.
       sample_rate: in hertz.

@@ -16,7 +16,7 @@ import numpy as np
 
 from lingvo_lite import hyperparams, nested_map
 from lingvo_lite.hyperparams import Self
-from lingvo_lite.inputs import source
+from lingvo_lite.inputs import notices, source
 from lingvo_lite.inputs.speech import audio, utterances
 from lingvo_lite.inputs.text import tokenized_input
 
@@ -54,6 +54,7 @@ class WaveformInput(tokenized_input.TokenizedInput):
         super().__init__(params, held)
         for index in np.flatnonzero(~self._HaveAudio()):
             self._NoteBad(index, held.Problem(int(index)))
+        self._clipped = notices.Notice(held.first + len(held))
         self._kept: dict[tuple[int, fractions.Fraction], np.ndarray] = {}
         total = self._Samples(np.arange(len(held)), fractions.Fraction(1)).sum()
         self._keeps = total * self._NumSpeeds() <= _KEPT_SAMPLES
@@ -115,12 +116,16 @@ class WaveformInput(tokenized_input.TokenizedInput):
             return kept, self._held.Text(index)[1]
         found = self._held.Get(index)
         where = self._held.Where(index)
-        rate, waveform = audio.Decode(found.audio, where, found.samples)
+
+        def _NoteClipped(count: int) -> None:
+            self._clipped.Note(index, f'{where}: {audio.ClippedText(count)}')
+
+        rate, waveform = audio.Decode(found.audio, where, found.samples, _NoteClipped)
         if rate != self._held.sample_rates[index]:
             raise source.BadRecordError(
                 f'{where}: it has {rate:,} Hz, its index says {self._held.sample_rates[index]:,}.'
             )
-        waveform = audio.Convert(waveform, self._Ratio(rate, speed))
+        waveform = audio.Convert(waveform, self._Ratio(rate, speed), _NoteClipped)
         waveform.setflags(write=False)
         if self._keeps:
             self._kept[index, speed] = waveform

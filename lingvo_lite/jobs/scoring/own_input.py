@@ -90,7 +90,7 @@ def Run(
 
 
 def _CheckThereIs(read_from: str, is_speech: bool) -> None:
-    """Raises ConfigError if there is nothing to read.
+    """Raises ConfigError if there is nothing to read, or nothing of the kind that is read.
 
     Args:
       read_from: of --input; what is no file must be a folder or a pattern of audio files.
@@ -99,12 +99,13 @@ def _CheckThereIs(read_from: str, is_speech: bool) -> None:
     if os.path.isfile(read_from):
         if not os.path.getsize(read_from):
             raise hyperparams.ConfigError(f'--input: {os.path.abspath(read_from)} is empty.')
-        return
+        if not is_speech:
+            return
     try:
         if not is_speech:
             raise FileNotFoundError(f'there is no file {os.path.abspath(read_from)}.')
-        transcribed.FindAudioFiles(read_from)
-    except FileNotFoundError as error:
+        transcribed.CheckPaths(read_from)
+    except (FileNotFoundError, ValueError) as error:
         raise hyperparams.ConfigError(f'--input: {error}') from None
 
 

@@ -266,6 +266,47 @@ def test_a_model_of_something_else_is_an_error(tmp_path):
         arpa.Read(str(tmp_path / 'nowhere.arpa'))
 
 
+ODD = ['a\u00a0b', '\u0085', 'a\u2028', '\x1ca', '\u3000', 'a\x0b']  # white space to Unicode
+
+
+@pytest.mark.parametrize('separator', [' ', '\t', ' \t '])
+def test_what_unicode_calls_white_space_separates_nothing(tmp_path, separator):
+    words = ['<s>', '</s>', '<unk>', *ODD]
+    oracle = make(words, 2)
+    text = written(oracle).replace('\t', separator)
+    model = arpa.Read(save(tmp_path, text))
+    assert model.words == words
+    assert len(model.ngrams[1]) == sum(len(key) == 2 for key in oracle.entries)
+
+
+@pytest.mark.parametrize(
+    'line', ['-0.5\u00a0a', '\u0661 a', '-1_0 a', '-0.5\x85 a', '-0.5\u3000a b']
+)
+def test_what_is_no_number_is_an_error_with_its_line(tmp_path, line):
+    path = save(tmp_path, f'\\data\\\nngram 1=1\n\\1-grams:\n{line}\n\\end\\\n')
+    with pytest.raises(arpa.ArpaError, match='line 4'):
+        arpa.Read(path)
+
+
+def test_a_model_that_knows_few_of_the_tokens_is_warned_about(tmp_path, caplog):
+    path = save(tmp_path, written(make(CHARACTERS, 2)))
+    tokens_of(path)
+    assert not caplog.records
+    tokens_of(path, [*TOKENS, *'defghij'])
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith(f'{path} has 3 of 12 (25.0%) of the tokens of the vocabulary, such as')
+    assert "it lacks '\ufffd', 'c', 'd', 'e', which count as <unk>" in said
+
+
+def test_a_model_whose_words_can_hardly_be_spelled_is_warned_about(tmp_path, caplog):
+    words = ['<s>', '</s>', '<unk>', 'ab', 'A', 'B', 'CAB', 'x-y']
+    words_of(save(tmp_path, written(make(words, 2))), lowercase=True)
+    assert not caplog.records
+    words_of(save(tmp_path, written(make(words, 2))))
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert 'The tokens spell 1 of 5 (20.0%) of the words of' in said and "'CAB', 'x-y'" in said
+
+
 def test_pieces_are_tokens_as_they_are(tmp_path):
     pieces = ['', '', '', '<unk>', '\u2581do', 'g']
     oracle = make(['<s>', '</s>', '<unk>', '\u2581do', 'g'], 2, seed=8)

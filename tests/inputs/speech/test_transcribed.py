@@ -3,10 +3,12 @@
 import io
 import itertools
 import logging
+import re
 import sys
 
 import numpy as np
 import pytest
+import soundfile
 
 from lingvo_lite import hyperparams
 from lingvo_lite.inputs import feed as feed_lib, order, records, source
@@ -277,6 +279,34 @@ def test_bad_files_are_counted_or_stop_the_input(data_folder, damage, caplog):
         found = Rows(Take(Params(max_bad_records=1).Instantiate(), train=False))
     assert sorted(found) == [i for i in range(24) if i != 5]
     assert '1 of 24 records skipped' in caplog.text
+
+
+def test_a_manifest_is_separated_by_tabs_and_line_feeds_alone(data_folder):
+    texts = ['a\u2028b', 'c\u0085d', '\u00a0e', 'f\x1cg', '\x0bh \x0c']
+    for i in range(len(texts)):
+        (data_folder / f'{i}\u00a0.wav').write_bytes(audio.EncodeWav(TONES[i], RATE))
+    rows = [f'{i}\u00a0.wav\t{text}' for i, text in enumerate(texts)]
+    (data_folder / 'odd.tsv').write_bytes('\r\n'.join(['file\ttranscript', *rows]).encode())
+    held = manifests.Manifest(str(data_folder / 'odd.tsv'))
+    assert [entry.transcript for entry in held.entries] == texts
+    assert [entry.samples for entry in held.entries] == [len(TONES[i]) for i in range(5)]
+
+
+def test_clipped_utterances_are_counted_once_each(data_folder, caplog):
+    WriteFiles(data_folder)
+    rows = []
+    for i in range(24):
+        loud = TONES[i].astype(np.float32) / 32768 + (0.9 if i % 2 else 0.0)
+        soundfile.write(data_folder / f'{i:02d}.wav', loud, RATE, subtype='FLOAT')
+        rows.append((f'{i:02d}.wav', TEXTS[i]))
+    manifests.Write(str(data_folder / 'all.tsv'), rows, ('file', 'transcript'))
+    inputs = Params(num_batcher_threads=1).Instantiate()
+    for _ in range(2):
+        assert len(Rows(Take(inputs, train=False))) == 24
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and '1 of 24 examples so far' in said[0]
+    assert '10 of 24 examples so far' in said[1]
+    assert re.match(r'\d\d.wav .*: \d+ samples lie beyond full scale and are clipped', said[0])
 
 
 def test_a_damaged_record_is_named(data_folder):

@@ -57,6 +57,17 @@ def test_words():
             tokenizers.WordTokenizer.Params().Set(words=words).Instantiate()
 
 
+def test_a_word_may_hold_what_unicode_calls_white_space():
+    words = ['New\u00a0York', '\u0085', 'a\u2028b', '\x1c', '\u3000']
+    tokenizer = tokenizers.WordTokenizer.Params().Set(words=words).Instantiate()
+    assert tokenizer.Encode([' '.join(words), '\t'.join(words), 'New York']) == [
+        [4, 5, 6, 7, 8],
+        [4, 5, 6, 7, 8],
+        [3, 3],
+    ]
+    assert tokenizer.Decode([[4, 6]]) == ['New\u00a0York a\u2028b']
+
+
 @pytest.mark.parametrize('model_type', ['bpe', 'unigram'])
 def test_sentencepiece_trains_itself_and_round_trips(corpus, model_type):
     tokenizer = SentencePiece(corpus, model_type=model_type).Instantiate()

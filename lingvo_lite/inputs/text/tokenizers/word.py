@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from lingvo_lite import hyperparams
@@ -13,9 +14,14 @@ from lingvo_lite.inputs.text.tokenizers.base import (
     BaseTokenizer,
 )
 
+_WORD = re.compile(r'[^ \t\r\n]+')
+
 
 class WordTokenizer(BaseTokenizer):
-    """Words of a small vocabulary: what stands between white space, in the order listed."""
+    """Words of a small vocabulary, in the order listed.
+
+    Spaces, tabs and ends of lines stand between words; a no-break space is part of one.
+    """
 
     @classmethod
     def Params(cls) -> hyperparams.InstantiableParams[Self]:
@@ -30,7 +36,7 @@ class WordTokenizer(BaseTokenizer):
         once = bool(p.words) and len(set(p.words)) == len(p.words)
         hyperparams.Require(p, once, 'words', 'words, each once')
         for word in p.words:
-            if word.split() != [word]:
+            if _WORD.findall(word) != [word]:
                 raise hyperparams.Fail(p, f'words: {word!r} is not one word.', 'words')
 
     def __init__(self, params: hyperparams.Params):
@@ -40,7 +46,7 @@ class WordTokenizer(BaseTokenizer):
 
     def Encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        return [[self._ids.get(word, UNK_ID) for word in text.split()] for text in texts]
+        return [[self._ids.get(word, UNK_ID) for word in _WORD.findall(text)] for text in texts]
 
     def Tokens(self) -> list[str]:
         """The words, each with a space in front."""
