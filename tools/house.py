@@ -48,6 +48,7 @@ ROOMS = {
     'lingvo_lite.paths': Room(1, 'configuration'),
     'lingvo_lite.registry': Room(1, 'configuration'),
     'lingvo_lite.renamed': Room(1, 'configuration'),
+    'lingvo_lite.dtype_policy': Room(2, 'layers'),
     'lingvo_lite.step': Room(2, 'layers'),
     'lingvo_lite.layers': Room(2, 'layers'),
     'lingvo_lite.inputs': Room(3, 'inputs'),

@@ -7,6 +7,7 @@ A layer creates its variables and children in `__init__`, through `CreateVariabl
 - `self.theta.w` is the variable as the forward pass sees it: with variational noise or its moving
   average, whichever is on, and in the compute type. It is read anew each time: a value must not be
   kept across a function boundary. `self.theta32.w` is the same before the cast.
+- Keras layers that are made in `__init__` get the Keras policy of the layer's precision.
 - A variable's path, e.g. 'encoder/layers_0/attention/query/w', is its name in checkpoints, filters
   and messages. It is relative to the root layer, whose own path is ''.
 """
@@ -24,7 +25,7 @@ from typing import Any, Callable, TypeVar
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams, step
+from lingvo_lite import dtype_policy, hyperparams, step
 from lingvo_lite.hyperparams import Self
 from lingvo_lite.layers import initializers
 from lingvo_lite.layers.variables import (
@@ -357,13 +358,19 @@ def _Observed(fprop: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _Locking(init: Callable[..., None]) -> Callable[..., None]:
-    """__init__ behind which, once the outermost is done, nothing can be created."""
+    """__init__ behind which, once the outermost is done, nothing can be created.
+
+    Keras layers that are made in it compute in the type of this layer.
+    """
 
     @functools.wraps(init)
-    def Init(self: BaseLayer, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        if type(self).__init__ is Init:
-            self._building = False
+    def Init(self: BaseLayer, params: hyperparams.Params, *args: Any, **kwargs: Any) -> None:
+        if type(self).__init__ is not Init:
+            init(self, params, *args, **kwargs)
+            return
+        with dtype_policy.OfKeras(params.fprop_dtype or tf.float32):
+            init(self, params, *args, **kwargs)
+        self._building = False
 
     return Init
 

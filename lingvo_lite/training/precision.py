@@ -1,7 +1,6 @@
 """Which type a task computes in, and why.
 
-Variables, gradients, optimizer and losses are float32 under every policy; `mixed_` names the type
-of the matrix products and activations between them.
+Variables, gradients, optimizer and losses are float32 under every policy (`dtype_policy`).
 """
 
 from __future__ import annotations
@@ -12,13 +11,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from lingvo_lite import hyperparams
+from lingvo_lite import dtype_policy, hyperparams
+from lingvo_lite.dtype_policy import DTYPES
 
-_DTYPES = {
-    'float32': tf.float32,
-    'mixed_bfloat16': tf.bfloat16,
-    'mixed_float16': tf.float16,
-}
 # Flags of /proc/cpuinfo that mean bfloat16 products in hardware.
 _BFLOAT16_FLAGS = ('amx_bf16', 'avx512_bf16')
 
@@ -50,26 +45,25 @@ def Resolve(task_params: Any) -> Resolved:
     """
     asked = task_params.train.precision
     dtype = task_params.fprop_dtype
-    if dtype is not None and dtype not in _DTYPES.values():
+    if dtype is not None and dtype not in DTYPES.values():
         raise hyperparams.Fail(
             task_params,
             f'fprop_dtype is float32, bfloat16 or float16, got {dtype.name}.',
             key='fprop_dtype',
         )
     if asked != 'auto':
-        if dtype is not None and dtype != _DTYPES[asked]:
+        if dtype is not None and dtype != DTYPES[asked]:
             raise hyperparams.Fail(
                 task_params,
                 f'train.precision={asked!r} contradicts fprop_dtype={dtype.name}. '
                 'Set train.precision only.',
                 key='fprop_dtype',
             )
-        return Resolved(asked, _DTYPES[asked], 'set by task.train.precision')
+        return Resolved(asked, DTYPES[asked], 'set by task.train.precision')
     if dtype is not None:
-        policy = next(name for name, value in _DTYPES.items() if value == dtype)
-        return Resolved(policy, dtype, 'set by task.fprop_dtype')
+        return Resolved(dtype_policy.Name(dtype), dtype, 'set by task.fprop_dtype')
     policy, why = _ForThisMachine()
-    return Resolved(policy, _DTYPES[policy], why)
+    return Resolved(policy, DTYPES[policy], why)
 
 
 def Apply(task_params: Any) -> Resolved:
