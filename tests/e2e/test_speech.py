@@ -74,7 +74,7 @@ def test_a_language_model_changes_what_a_decoder_writes(run, plain, capsys):
     assert said and said != {'seven'}
     path = run / 'seven.arpa'
     path.write_text(SEVEN)
-    lm = ['--set=task.fusion.lm=lingvo_lite.decoding.language_models.ngram.TokenNGram']
+    lm = ['--set=task.fusion.lm=lingvo_lite.decoding.TokenNGram']
     lm += [f'--set=task.fusion.lm.file={path}', '--set=task.fusion.word_bonus=3.0']
     flags = ['--dataset=Dev', '--once', '--folder=fused']
     assert decode(run, *flags, *BEAM, *lm) == 0
