@@ -13,15 +13,25 @@ from lingvo_lite.training import registered_gradients
 
 def Held() -> int:
     """Bytes in memory; where the system does not say, the most that there ever were."""
-    try:
-        with open('/proc/self/statm') as file:
-            return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-    except OSError:
-        return Peak()
+    return _Resident() or _Highest()
 
 
 def Peak() -> int:
     """The most bytes that were in memory at one time."""
+    # Linux brings its own record up to date only now and then.
+    return max(_Highest(), _Resident())
+
+
+def _Resident() -> int:
+    """0 where the system does not say."""
+    try:
+        with open('/proc/self/statm') as file:
+            return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+    except OSError:
+        return 0
+
+
+def _Highest() -> int:
     unit = 1 if sys.platform == 'darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
